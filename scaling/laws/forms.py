@@ -1,0 +1,286 @@
+"""The laws: value, gradient and curvature of log loss, batched over parameter vectors.
+
+Every law here is a sum of power terms, so its log is a log-sum-exp of terms that are linear in
+theta = (logs of coefficients, exponents):  f(theta) = s * logsumexp_k(c_k + G_k theta),  s = 1 but for Kaplan.
+Working on f keeps every coefficient positive without bounds and makes gradients O(1) whatever the units of
+N and D.  Shapes below: B parameter vectors, n points, p parameters, K terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scaling.laws.errors import Array
+
+
+@dataclass(frozen=True)
+class Law:
+    """A parametric law L(N, D).
+
+    params: public names, in the order of theta. logs: those stored as logarithms. exponents: those that are
+    searched in variable projection. tied: the pair that `tie=True` sets equal. ranges: where multi-start looks
+    for the exponents, in the coordinates of theta.
+    """
+
+    name: str
+    params: tuple[str, ...]
+    logs: frozenset[str]
+    exponents: tuple[str, ...]
+    source: str
+    tied: tuple[str, str] | None = None
+    uses_D: bool = True
+    uses_U: bool = False
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def terms(self, x: Array, y: Array) -> list[dict[str, Array | float]]:
+        """Each term's coefficient on each parameter, given x = log N and y = log D; "" holds the constant c_k."""
+        return _TERMS[self.name](x, y)
+
+    def index(self, name: str) -> int:
+        return self.params.index(name)
+
+    def to_theta(self, params: Mapping[str, float]) -> Array:
+        """Public parameters -> theta (p,). Zero coefficients become a very negative log."""
+        raw = dict(params)
+        if self.name == "kaplan":  # theta holds gamma = alpha_N / alpha_D and log of Nc ** gamma
+            gamma = raw["alpha_N"] / raw["alpha_D"]
+            raw["Nc"], raw["alpha_N"] = raw["Nc"] ** gamma, gamma
+        with np.errstate(divide="ignore"):
+            theta = [np.log(raw[p]) if p in self.logs else raw[p] for p in self.params]
+        return np.maximum(np.asarray(theta, dtype=float), -700.0)
+
+    def to_params(self, theta: Array) -> dict[str, Array]:
+        """theta (..., p) -> public parameters, each of shape (...)."""
+        with np.errstate(over="ignore"):
+            out = {
+                p: np.exp(theta[..., i]) if p in self.logs else theta[..., i]
+                for i, p in enumerate(self.params)
+            }
+            if self.name == "kaplan":
+                gamma = out["alpha_N"]
+                out["Nc"] = np.exp(theta[..., self.index("Nc")] / gamma)
+                out["alpha_N"] = gamma * out["alpha_D"]
+        return out
+
+    def on(self, N: Array, D: Array, U: Array | None = None) -> Surface:
+        """The law on given points: log N, log D (and unique tokens U) are taken once."""
+        if self.uses_U:
+            return RepeatedData(self, N, D, D if U is None else U)
+        return Surface(self, N, D)
+
+
+class Surface:
+    """A law on n points."""
+
+    def __init__(self, law: Law, N: Array, D: Array) -> None:
+        self.law, self.n, self.p = law, len(N), len(law.params)
+        self.x, self.y = np.log(N), np.log(D)
+        self.outer = law.index("alpha_D") if law.name == "kaplan" else None
+        self.G, self.const, self.columns = [], [], []
+        for term in law.terms(self.x, self.y):
+            cols = [law.index(name) for name in term if name]
+            rows = [np.broadcast_to(np.asarray(term[name], float), (self.n,)) for name in term if name]
+            self.G.append(np.array(rows))  # (own parameters, n)
+            self.columns.append(cols)
+            self.const.append(np.broadcast_to(np.asarray(term.get("", 0.0), float), (self.n,)))
+        self._pairs = [np.einsum("in,jn->nij", g, g).reshape(self.n, -1) for g in self.G]
+
+    def metric(self) -> Array:
+        """(p, p): mean squared change of the terms per unit of theta; the yardstick for steps and gradients."""
+        P = np.zeros((self.p, self.p))
+        for g, cols in zip(self.G, self.columns, strict=True):
+            P[np.ix_(cols, cols)] += g @ g.T / self.n
+        if self.outer is not None:
+            P[self.outer, self.outer] += 1.0
+        return P
+
+    def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
+        """theta (B, p) -> f = log L (B, n), its gradient J (B, p, n), and what `curvature` needs."""
+        t = [theta[:, c] @ g + k for g, c, k in zip(self.G, self.columns, self.const, strict=True)]
+        top = t[0] if len(t) == 1 else np.maximum(t[0], t[1])
+        for other in t[2:]:
+            np.maximum(top, other, out=top)
+        share = [np.exp(v - top) for v in t]
+        total = np.sum(share, axis=0) if len(share) > 1 else share[0]
+        h = top + np.log(total)
+        for s in share:
+            s /= total
+        J = np.zeros((len(theta), self.p, self.n))
+        for s, g, cols in zip(share, self.G, self.columns, strict=True):
+            for row, c in zip(g, cols, strict=True):
+                J[:, c] += s * row
+        if self.outer is None:
+            return h, J, share
+        power = theta[:, self.outer, None]
+        grad_h = J
+        J = power[:, None] * grad_h
+        J[:, self.outer] += h
+        return power * h, J, [*share, grad_h, power]
+
+    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
+        """sum_i w_i d2f_i (B, p, p), for weights w (B, n)."""
+        H = np.zeros((len(theta), self.p, self.p))
+        if self.outer is not None:
+            *aux, J, power = aux
+            cross = np.einsum("bpn,bn->bp", J, w)
+            H[:, self.outer] += cross
+            H[:, :, self.outer] += cross
+            w = w * power
+        for s, pairs, cols in zip(aux, self._pairs, self.columns, strict=True):
+            k = len(cols)
+            H[:, np.array(cols)[:, None], cols] += ((w * s) @ pairs).reshape(-1, k, k)
+        return H - (J * w[:, None]) @ J.transpose(0, 2, 1)
+
+
+class RepeatedData(Surface):
+    """Muennighoff et al. 2023 (arXiv 2305.16264), eq. 5-7: D' = U + U R_D (1 - exp(-(D/U - 1)/R_D)), and the same
+    for parameters beyond U_N, the number that U unique tokens call for (alpha A U_N^-alpha = beta B U^-beta)."""
+
+    def __init__(self, law: Law, N: Array, D: Array, U: Array) -> None:
+        super().__init__(law, N, D)
+        self.u = np.log(np.minimum(U, D))  # unique tokens seen cannot exceed tokens seen
+        self.repeats = np.expm1(self.y - self.u)
+
+    def _effective(self, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """log N', log D' (B, n) and their gradients (B, p, n)."""
+        i = self.law.index
+        logA, logB, alpha, beta = (theta[:, i(k), None] for k in ("A", "B", "alpha", "beta"))
+        gN, gD = np.zeros((2, len(theta), self.p, self.n))
+        g, dg_dR, _ = _saturation(self.repeats, theta[:, i("R_D"), None])
+        gD[:, i("R_D")] = dg_dR
+        log_D = self.u + g
+        with np.errstate(invalid="ignore", divide="ignore"):
+            base = (np.log(alpha / beta) + logA - logB + beta * self.u) / alpha
+        beyond = base < self.x  # False also where exponents are not positive
+        un = np.where(beyond, base, self.x)
+        g, dg_dR, dg_dr = _saturation(np.expm1(self.x - un), theta[:, i("R_N"), None])
+        slope = np.where(beyond, 1.0 - dg_dr * np.exp(self.x - un), 0.0)
+        gN[:, i("R_N")] = dg_dR
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gN[:, i("A")] = slope / alpha
+            gN[:, i("B")] = -slope / alpha
+            gN[:, i("alpha")] = slope * (1.0 / alpha**2 - un / alpha)
+            gN[:, i("beta")] = slope * (self.u - 1.0 / beta) / alpha
+        return un + g, log_D, gN, gD
+
+    def metric(self) -> Array:
+        P = super().metric()
+        for name in ("R_D", "R_N"):
+            P[self.law.index(name), self.law.index(name)] += 1.0
+        return P
+
+    def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
+        i = self.law.index
+        log_N, log_D, gN, gD = self._effective(theta)
+        alpha, beta = theta[:, i("alpha"), None], theta[:, i("beta"), None]
+        t = [
+            np.broadcast_to(theta[:, i("E"), None], log_N.shape),
+            theta[:, i("A"), None] - alpha * log_N,
+            theta[:, i("B"), None] - beta * log_D,
+        ]
+        f = np.logaddexp.reduce(t, axis=0)
+        sE, sA, sB = (np.exp(v - f) for v in t)
+        J = -(sA * alpha)[:, None] * gN - (sB * beta)[:, None] * gD
+        J[:, i("E")] += sE
+        J[:, i("A")] += sA
+        J[:, i("B")] += sB
+        J[:, i("alpha")] -= sA * log_N
+        J[:, i("beta")] -= sB * log_D
+        return f, J, []
+
+    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
+        # The repetition terms have long second derivatives; central differences of the gradient are as good here.
+        H = np.empty((len(theta), self.p, self.p))
+        for j in range(self.p):
+            h = 1e-5
+            up, down = theta.copy(), theta.copy()
+            up[:, j] += h
+            down[:, j] -= h
+            diff = self.evaluate(up)[1] - self.evaluate(down)[1]
+            H[:, j] = np.einsum("bpn,bn->bp", diff, w) / (2 * h)
+        return (H + H.transpose(0, 2, 1)) / 2
+
+
+def _saturation(r: Array, log_R: Array) -> tuple[Array, Array, Array]:
+    """g = log(1 + R (1 - exp(-r/R))) and its derivatives in log R and in r."""
+    R = np.exp(np.clip(log_R, -30, 30))
+    decay = np.exp(-r / R)
+    gain = -R * np.expm1(-r / R)
+    return np.log1p(gain), (gain - r * decay) / (1 + gain), decay / (1 + gain)
+
+
+LOG6 = float(np.log(6.0))
+_TERMS = {
+    "chinchilla": lambda x, y: [{"E": 1.0}, {"A": 1.0, "alpha": -x}, {"B": 1.0, "beta": -y}],
+    "data_constrained": lambda x, y: [{"E": 1.0}, {"A": 1.0, "alpha": -x}, {"B": 1.0, "beta": -y}],
+    "kaplan": lambda x, y: [{"Nc": 1.0, "alpha_N": -x}, {"Dc": 1.0, "": -y}],
+    "over_training": lambda x, y: [
+        {"E": 1.0},
+        {"a": 1.0, "eta": -(2 * x + LOG6)},
+        {"b": 1.0, "eta": -(2 * y + LOG6)},
+    ],
+    "power": lambda x, y: [{"A": 1.0, "alpha": -x}],
+    "saturating_power": lambda x, y: [{"E": 1.0}, {"A": 1.0, "alpha": -x}],
+}
+_EXPONENT = (0.05, 1.2)
+LAWS: dict[str, Law] = {
+    law.name: law
+    for law in (
+        Law(
+            "chinchilla",
+            ("E", "A", "B", "alpha", "beta"),
+            frozenset("EAB"),
+            ("alpha", "beta"),
+            "L = E + A/N^alpha + B/D^beta. Hoffmann et al. 2022, arXiv 2203.15556, eq. 2",
+            tied=("alpha", "beta"),
+            ranges={"alpha": _EXPONENT, "beta": _EXPONENT},
+        ),
+        Law(
+            "kaplan",
+            ("Nc", "Dc", "alpha_N", "alpha_D"),
+            frozenset({"Nc", "Dc"}),
+            ("alpha_N", "alpha_D"),
+            "L = ((Nc/N)^(alpha_N/alpha_D) + Dc/D)^alpha_D. Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5",
+            ranges={"alpha_N": (0.2, 2.0), "alpha_D": (0.02, 0.8)},
+        ),
+        Law(
+            "data_constrained",
+            ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
+            frozenset({"E", "A", "B", "R_D", "R_N"}),
+            ("alpha", "beta", "R_D", "R_N"),
+            "Chinchilla with effective D' and N' under repetition. Muennighoff et al. 2023, arXiv 2305.16264",
+            tied=("alpha", "beta"),
+            uses_U=True,
+            ranges={"alpha": _EXPONENT, "beta": _EXPONENT, "R_D": (1.0, 4.0), "R_N": (1.0, 4.0)},
+        ),
+        Law(
+            "over_training",
+            ("E", "a", "b", "eta"),
+            frozenset("Eab"),
+            ("eta",),
+            "L = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND. Gadre et al. 2024, arXiv 2403.08540, eq. 4",
+            ranges={"eta": (0.02, 0.6)},
+        ),
+        Law(
+            "power",
+            ("A", "alpha"),
+            frozenset("A"),
+            ("alpha",),
+            "L = A/N^alpha",
+            uses_D=False,
+            ranges={"alpha": (0.01, 1.2)},
+        ),
+        Law(
+            "saturating_power",
+            ("E", "A", "alpha"),
+            frozenset("EA"),
+            ("alpha",),
+            "L = E + A/N^alpha",
+            uses_D=False,
+            ranges={"alpha": (0.05, 1.5)},
+        ),
+    )
+}
