@@ -100,7 +100,7 @@ class Frontier:
         """
         if draws < 2:
             raise LawError(f"draws = {draws}: at least 2")
-        rng, pick, grid = np.random.default_rng(seed), _picker(self.method, self.bins_per_decade), self.grid
+        rng, pick, grid = np.random.default_rng(seed), picker(self.method, self.bins_per_decade), self.grid
         log_c, log_n, budget, size = np.log(grid.C), np.log(grid.N), same_value(grid.C), same_value(grid.N)
         inside = np.array([not e for e in _edges(grid, np.arange(len(grid.N)))])
         slopes = np.full(draws, np.nan)
@@ -147,7 +147,7 @@ def frontier(
     """
     grid = cells(N, D, C, loss)
     log_c, budget = np.log(grid.C), same_value(grid.C)
-    chosen = _picker(method, bins_per_decade)(log_c, budget, grid.loss)
+    chosen = picker(method, bins_per_decade)(log_c, budget, grid.loss)
     edge = _edges(grid, chosen)
     return Frontier(
         method=method,
@@ -180,7 +180,7 @@ def slope(log_x: Array, log_y: Array) -> float:
     return float(centred @ log_y / spread) if spread > 1e-12 else float("nan")
 
 
-def _picker(method: str, bins_per_decade: int) -> Callable[[Array, Index, Array], Index]:
+def picker(method: str, bins_per_decade: int = 4) -> Callable[[Array, Index, Array], Index]:
     """(log C, budget label, loss) -> indices of the frontier in order of C."""
     if method == "pareto":
         return lambda log_c, budget, loss: pareto(budget, loss)
