@@ -91,15 +91,15 @@ def grid_bias(
     `flops_per_token` has one value a size (default 6 N). Raises LawError for a true a outside (0, 1), or
     under two sizes or budgets.
     """
-    sizes, tokens = _axis("N_grid", N_grid), _axis("D_grid", D_grid)
+    (sizes, order), (tokens, _) = _axis("N_grid", N_grid), _axis("D_grid", D_grid)
     truths, noises = np.sort(np.asarray(true_a, dtype=float)), np.sort(np.asarray(noise, dtype=float))
     if truths.size == 0 or truths[0] <= 0 or truths[-1] >= 1:
         raise LawError(f"true_a = {tuple(true_a)}: every value must lie between 0 and 1")
     if noises.size == 0 or noises[0] < 0:
         raise LawError(f"noise = {tuple(noise)}: sd of log loss, zero or more")
-    per_token = 6 * sizes if flops_per_token is None else columns(1, flops_per_token=flops_per_token)[0]
-    if len(per_token) != len(sizes):
-        raise LawError(f"flops_per_token has {len(per_token)} values for {len(sizes)} sizes of N_grid")
+    per_token = 6 * sizes
+    if flops_per_token is not None:
+        per_token = columns(1, N_grid=N_grid, flops_per_token=flops_per_token)[1][order]
 
     N, D = (axis.ravel() for axis in np.meshgrid(sizes, tokens, indexing="ij"))
     C = np.repeat(per_token, len(tokens)) * D
@@ -142,9 +142,10 @@ def surface(N: Array, D: Array, a: float, law: Mapping[str, float] = EPOCH) -> A
     return np.asarray(law["E"] + size_term + data_term)
 
 
-def _axis(name: str, values: ArrayLike) -> Array:
+def _axis(name: str, values: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    """The different values in ascending order, and where each first stands."""
     (axis,) = columns(1, **{name: values})
-    axis = axis[np.unique(same_value(axis), return_index=True)[1]]
-    if len(axis) < 2:
-        raise LawError(f"{name}: {len(axis)} different value: a grid needs at least 2")
-    return axis
+    first = np.unique(same_value(axis), return_index=True)[1]
+    if len(first) < 2:
+        raise LawError(f"{name}: {len(first)} different value: a grid needs at least 2")
+    return axis[first], first
