@@ -1,0 +1,1 @@
+"""Where should a fixed training budget go: more parameters or more tokens?"""

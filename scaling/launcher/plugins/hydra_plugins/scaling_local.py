@@ -1,0 +1,60 @@
+"""Hydra's view of the local launcher: a sweeper that refuses empty sweeps, and a launcher over the pool.
+
+Lives in the namespace package `hydra_plugins`, because Hydra 1.3 accepts plugins from nowhere else.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from scaling.config import ConfigError, TrainConfig, typed
+from scaling.launcher.local import Job, run_sweep
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the swept values, in one batch; writes nothing (Hydra's own writes `multirun.yaml`)."""
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.config is not None and self.hydra_context is not None and self.launcher is not None
+        parameters = [f"{key}={value}" for key, value in (self.params or {}).items()]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*parameters, *arguments])
+        for override in overrides:
+            if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
+                raise ConfigError(f"{override.input_line}: matches nothing")
+        (batch,) = self.split_arguments(overrides, None)
+        return [self.launcher.launch(batch, initial_job_idx=0)]
+
+
+class LocalLauncher(Launcher):
+    """Composes and checks every job before the first one starts, then hands them to the pool."""
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        jobs = [Job(self._compose(overrides), tuple(overrides)) for overrides in job_overrides]
+        code = run_sweep(jobs, workers=self.jobs)
+        returns = [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
+        if code:
+            raise SystemExit(code)
+        return returns
+
+    def _compose(self, overrides: Sequence[str]) -> TrainConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        OmegaConf.set_readonly(config, None)
+        with open_dict(config):
+            del config["hydra"]
+        return typed(config)

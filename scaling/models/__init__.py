@@ -1,0 +1,1 @@
+"""One file a family; `base` is what they all keep to."""

@@ -1,0 +1,119 @@
+"""`record.json`: the one thing that training and analysis both know.
+
+Flat, one file per run, written atomically; analysis needs nothing else. Losses are mean cross-entropy in nats
+per token. A record is `running` from the first second, so a study can be watched from its files alone.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+STATUSES = ("running", "finished", "diverged", "failed")
+FILE = "record.json"
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message is one line that names the file."""
+
+
+@dataclass
+class RunRecord:
+    """One run. `None` is what is not known (yet); every other unit is in the name or in `accounting`."""
+
+    run_id: str
+    study: str
+    family: str
+    model: str
+    status: str = "running"
+    seed: int = 0
+    d_model: int = 0
+    d_mlp: int = 0
+    n_layers: int = 0
+    n_heads: int = 0
+    n_total: int = 0
+    n_embedding: int = 0
+    n_non_embedding: int = 0
+    n_head: int = 0
+    n_active: int = 0
+    tokens: int = 0
+    tokens_budget: int = 0
+    tokens_unique: int = 0
+    tokens_done: int = 0
+    epochs: float = 0.0
+    flops_per_token: float = 0.0
+    flops: float = 0.0
+    loss_train: float | None = None
+    loss_val: float | None = None
+    loss_test: float | None = None
+    bits_per_byte: float | None = None
+    entropy_rate: float | None = None
+    vocab_size: int = 0
+    seq_len: int = 0
+    batch_size: int = 0
+    lr: float = 0.0
+    schedule: str = ""
+    optim: str = ""
+    eval: str = ""
+    eval_tokens: int = 0
+    data: str = ""
+    data_id: str = ""
+    tokenizer_id: str = ""
+    device: str = ""
+    precision: str = ""
+    tokens_per_s: float | None = None
+    wall_s: float | None = None
+    mfu: float | None = None
+    peak_memory_mb: float | None = None
+    started: str = ""
+    ended: str | None = None
+    error: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    def write(self, run_dir: Path) -> None:
+        atomic_write(run_dir / FILE, json.dumps(_finite(asdict(self)), indent=1, allow_nan=False) + "\n")
+
+
+def read(run_dir: Path) -> RunRecord:
+    """The record of one run directory. Raises RecordError if it is no whole record of this schema."""
+    path = run_dir / FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable record ({error})") from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise RecordError(f"{path}: schema {found!r}, this version reads {SCHEMA}")
+    known = {f.name for f in fields(RunRecord)}
+    missing = {"run_id", "study", "family", "model", "status"} - raw.keys()
+    if missing or raw["status"] not in STATUSES:
+        raise RecordError(
+            f"{path}: {'no ' + ', '.join(sorted(missing)) if missing else 'status ' + repr(raw['status'])}"
+        )
+    return RunRecord(**{key: value for key, value in raw.items() if key in known})
+
+
+def run_dirs(study_dir: Path) -> Iterator[Path]:
+    """Directories of a study that hold a record, by name."""
+    return (path.parent for path in sorted(study_dir.glob(f"*/{FILE}")))
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, whole, whatever kills the writer."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a loss that is not a number is not known."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -1,0 +1,61 @@
+"""What happens around the steps: a record that is alive, a checkpoint to resume from."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from scaling.records import RunRecord
+from scaling.training.module import Training
+
+LAST = "last.ckpt"
+
+
+class Heartbeat(Callback):
+    """Keeps a running record's progress at most `every_s` old, for whoever watches the study's files."""
+
+    def __init__(self, record: RunRecord, run_dir: Path, every_s: float = 1.0) -> None:
+        self.record, self.run_dir, self.every_s = record, run_dir, every_s
+        self.seconds = 0.0  # of training alone, evaluation excluded
+        self.tokens = 0
+        self._written = time.perf_counter()
+        self._chunk_started = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._chunk_started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, Training)
+        now = time.perf_counter()
+        self.seconds += now - self._chunk_started
+        self.tokens += batch.shape[0] * batch.shape[1] * (batch.shape[2] - 1)
+        if now - self._written >= self.every_s:
+            self.record.tokens_done = module.steps_done * batch.shape[1] * (batch.shape[2] - 1)
+            self.record.tokens_per_s = self.tokens / self.seconds
+            self.record.loss_train = module.rows[-1].loss_train if module.rows else None
+            self.record.write(self.run_dir)
+            self._written = now
+
+
+class Checkpoints(Callback):
+    """`last.ckpt` every `every_s` seconds, between chunks; a reader never sees half a file."""
+
+    def __init__(self, run_dir: Path, every_s: float) -> None:
+        self.path, self.every_s = run_dir / LAST, every_s
+        self._saved = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning turns SIGTERM into an exit right after this hook: nothing trained so far is lost
+        if trainer.received_sigterm or time.perf_counter() - self._saved >= self.every_s:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        temporary = self.path.with_name(f".{LAST}.tmp")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.path)
+        self._saved = time.perf_counter()

@@ -1,0 +1,50 @@
+"""The training curve: loss over log-spaced windows, in `curve.csv` and on the logger.
+
+Under one epoch the training loss is a loss on fresh data, so a window's mean stands for a validation loss that
+costs nothing. Rows of a warming-up or decaying learning rate say so: only `stable` rows of one schedule can stand
+for shorter runs (the envelope of training curves, Hoffmann et al. 2022, approach 1).
+"""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from scaling.records import atomic_write
+
+WINDOWS = 24
+FILE = "curve.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One window, up to and with `step`. Losses in nats per token; `tokens`, `flops` spent by its end."""
+
+    step: int
+    tokens: int
+    flops: float
+    loss_train: float
+    loss_val: float | None
+    lr: float
+    phase: str
+    epoch: float
+
+
+def windows(steps: int) -> list[int]:
+    """Last steps of at most WINDOWS log-spaced windows; the last one is `steps`."""
+    if steps <= WINDOWS:
+        return list(range(1, steps + 1))
+    return sorted({round(steps ** (i / WINDOWS)) for i in range(1, WINDOWS + 1)})
+
+
+def chunk_borders(steps: int, at_most: int) -> list[int]:
+    """Steps at which training comes up for air: every window's end, and every `at_most` steps between."""
+    return sorted({*windows(steps), *range(at_most, steps, at_most)})
+
+
+def write(rows: list[Row], run_dir: Path) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    atomic_write(run_dir / FILE, text.getvalue())

@@ -1,0 +1,115 @@
+"""The training step as Lightning sees it: one call runs a chunk of optimizer steps.
+
+Manual optimization, because several steps share a call; nothing in a step waits for the device, the loss is read
+once a window. Everything a resumed run needs is in the checkpoint: weights, optimizer, step, window, random state.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from scaling.config import TrainConfig
+from scaling.models.base import LanguageModel
+from scaling.training import schedule
+from scaling.training.curve import Row, windows
+from scaling.training.loss import lm_loss
+from scaling.training.optim import build_optimizer
+
+
+class Diverged(RuntimeError):
+    """The training loss stopped being a number."""
+
+
+class Training(LightningModule):
+    """Trains `model` by `config`; hands each finished window of the curve to `on_row`."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: TrainConfig,
+        tokens_per_epoch: int,
+        validate: Callable[[], float],
+        on_row: Callable[[Row], None],
+        validate_at: set[int],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.config = config
+        self.tokens_per_epoch = tokens_per_epoch
+        self.validate, self.on_row, self.validate_at = validate, on_row, validate_at
+        self.steps_done = 0
+        self.rows: list[Row] = []
+        self._ends = windows(config.steps)
+        self._window_loss: Tensor | None = None
+        self._window_start = 0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.model, self.config.optim, self.config.lr)
+
+    def training_step(self, chunk: Tensor, batch_idx: int) -> None:
+        """chunk (steps, B, T + 1) int64 token ids; ends where a window ends or before."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        clip, total = self.config.optim.grad_clip, self.config.steps
+        losses = []
+        for batch in chunk:
+            lr = self.config.lr * schedule.factor(self.steps_done, total, self.config.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            loss = lm_loss(self.model(batch[:, :-1]), self.model.head.weight, batch[:, 1:])
+            loss.backward()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+            self.steps_done += 1
+        chunk_loss = torch.stack(losses).double().sum()
+        self._window_loss = chunk_loss if self._window_loss is None else self._window_loss + chunk_loss
+        if self.steps_done in self._ends:
+            self._close_window(lr)
+
+    def _close_window(self, lr: float) -> None:
+        assert self._window_loss is not None
+        c, step, first = self.config, self.steps_done, self._window_start
+        loss = float(self._window_loss) / (step - first)
+        if not loss < float("inf"):
+            raise Diverged(f"training loss is {loss} between steps {first} and {step}")
+        tokens = step * c.batch_size * c.seq_len
+        phases = {schedule.phase(s, c.steps, c.schedule) for s in range(first, step)}
+        row = Row(
+            step=step,
+            tokens=tokens,
+            flops=tokens * self.model.flops_per_token(),
+            loss_train=loss,
+            loss_val=self.validate() if step in self.validate_at else None,
+            lr=lr,
+            phase=next((p for p in ("decay", "warmup") if p in phases), "stable"),
+            epoch=tokens / self.tokens_per_epoch,
+        )
+        self._window_loss, self._window_start = None, step
+        self.rows.append(row)
+        self.on_row(row)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["training"] = {
+            "steps_done": self.steps_done,
+            "rows": [vars(row) for row in self.rows],
+            "window_loss": None if self._window_loss is None else float(self._window_loss),
+            "window_start": self._window_start,
+            "rng": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["training"]
+        self.steps_done = state["steps_done"]
+        self.rows = [Row(**row) for row in state["rows"]]
+        loss = state["window_loss"]
+        self._window_loss = None if loss is None else torch.tensor(loss, dtype=torch.float64, device=self.device)
+        self._window_start = state["window_start"]
+        torch.set_rng_state(state["rng"])

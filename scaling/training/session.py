@@ -1,0 +1,299 @@
+"""One job, start to end: a pure function of its config that leaves a record, safe to start twice.
+
+Jobs may share a process, so everything a job could leave behind for the next one (seeds, threads, precision, the
+W&B run, memory) is set or released here. Nothing is written before the config and the data have been accepted.
+"""
+
+import contextlib
+import gc
+import logging
+import platform
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from lightning import Trainer, seed_everything
+
+from scaling import records
+from scaling.config import ConfigError, TrainConfig
+from scaling.data.datamodule import TokenData
+from scaling.data.packing import TokenStore, load_tokens
+from scaling.models.base import LanguageModel, Shape, build
+from scaling.records import RunRecord
+from scaling.training import curve
+from scaling.training.callbacks import LAST, Checkpoints, Heartbeat
+from scaling.training.evaluate import Stretch, evaluate
+from scaling.training.module import Diverged, Training
+from scaling.training.tracking import Tracker
+
+CHUNK = 8  # optimizer steps per call of Lightning's loop
+EVAL_SHARE = 0.05  # of training compute, at most, goes to evaluations along the way
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, for the table at the end of a sweep; `skipped` and `busy` changed nothing."""
+
+    run_name: str
+    status: str  # finished | skipped | busy | diverged | failed
+    reason: str = ""
+    loss_val: float | None = None
+    wall_s: float = 0.0
+
+
+def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
+    """Train, evaluate and record one run. Raises ConfigError, with nothing written, for what cannot be run."""
+    started = time.perf_counter()
+    device, precision = hardware(config)
+    torch.set_num_threads(config.trainer.threads)
+    store = load_tokens(config.data, config.tokenizer, config.cache_dir)
+    borders = curve.chunk_borders(config.steps, CHUNK)
+    data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed)
+    seed_everything(config.seed, verbose=False)
+    model = build(config.family, Shape.of(config, store.vocab_size))
+
+    run_dir = Path(config.output_dir) / config.study / config.run_name
+    done = _finished_before(run_dir, config, store)
+    if done is not None:
+        return Outcome(config.run_name, "skipped", "finished before", done.loss_val)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return Outcome(config.run_name, "busy", "another process is training it")
+    with lock:
+        record = _new_record(config, store, model, device, precision, overrides)
+        tracker: Tracker | None = None
+        with _log_to(run_dir / "train.log"):
+            try:
+                _write_config(config, run_dir)
+                record.write(run_dir)
+                tracker = Tracker(config, record, run_dir)
+                _train(config, store, model, data, record, run_dir, tracker, device, precision)
+                record.status = "finished"
+            except Diverged as error:
+                record.status, record.error = "diverged", str(error)
+            except Exception as error:
+                record.status, record.error = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+                logging.getLogger("scaling").error(traceback.format_exc())
+                traceback.clear_frames(error.__traceback__)  # or the model outlives its job
+            finally:
+                record.ended = _now()
+                record.wall_s = time.perf_counter() - started
+                record.peak_memory_mb = _peak_memory_mb(device)
+                if record.status != "running":
+                    record.write(run_dir)
+                if tracker is not None:
+                    tracker.finish(record)
+                if record.status == "finished":
+                    (run_dir / LAST).unlink(missing_ok=True)
+                del model, data
+                gc.collect()
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+    return Outcome(config.run_name, record.status, record.error or "", record.loss_val, record.wall_s)
+
+
+def hardware(config: TrainConfig) -> tuple[torch.device, str]:
+    """Device and precision of a run. Raises ConfigError where a GPU is asked for and there is none."""
+    wanted = config.trainer.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda: no CUDA device is available here; allowed: cpu, auto")
+    on_gpu = wanted != "cpu" and torch.cuda.is_available()
+    precision = config.trainer.precision
+    if precision == "auto":
+        precision = "bf16" if on_gpu else "fp32"
+    return torch.device("cuda" if on_gpu else "cpu"), precision
+
+
+def _train(
+    config: TrainConfig,
+    store: TokenStore,
+    model: LanguageModel,
+    data: TokenData,
+    record: RunRecord,
+    run_dir: Path,
+    tracker: Tracker,
+    device: torch.device,
+    precision: str,
+) -> None:
+    valid = Stretch.of(store.valid, config.seq_len, config.eval_tokens, store.token_bytes)
+    heartbeat = Heartbeat(record, run_dir)
+
+    def on_row(row: curve.Row) -> None:
+        curve.write(module.rows, run_dir)
+        tracker.log(row)
+
+    module = Training(
+        model,
+        config,
+        tokens_per_epoch=data.chunks.n_sequences * config.seq_len,
+        validate=lambda: evaluate(model, valid, device),
+        on_row=on_row,
+        validate_at=_validation_steps(config, valid),
+    )
+    last = run_dir / LAST
+    trainer = Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        max_epochs=1,
+        logger=tracker.logger or False,
+        callbacks=[heartbeat, Checkpoints(run_dir, config.trainer.checkpoint_every_s)],
+        deterministic=config.trainer.deterministic,
+        default_root_dir=run_dir,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+
+    model.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        if config.eval == "full":
+            whole = Stretch.of(store.valid, config.seq_len, None, store.token_bytes)
+            test = Stretch.of(store.test, config.seq_len, None, store.token_bytes)
+            record.loss_val, record.loss_test = evaluate(model, whole, device), evaluate(model, test, device)
+        else:
+            whole = valid
+            record.loss_val = evaluate(model, valid, device)
+    if whole.tokens_per_byte is not None:
+        record.bits_per_byte = record.loss_val * whole.tokens_per_byte / 0.6931471805599453
+    record.loss_train = module.rows[-1].loss_train
+    record.tokens_done = record.tokens
+    record.tokens_per_s = heartbeat.tokens / heartbeat.seconds if heartbeat.seconds else None
+    if config.keep_weights:
+        torch.save(model.state_dict(), run_dir / "weights.pt")
+
+
+def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
+    """Windows' ends nearest to 1/2, 1/4, … of the run, as many as EVAL_SHARE of its compute pays for."""
+    price = valid.sequences.numel() / 3  # a forward pass is a third of a training step
+    affordable = int(EVAL_SHARE * config.tokens.budget / price)
+    ends = curve.windows(config.steps)[:-1]
+    return {min(ends, key=lambda end: abs(end - config.steps / 2**k)) for k in range(1, affordable + 1) if ends}
+
+
+def _finished_before(run_dir: Path, config: TrainConfig, store: TokenStore) -> RunRecord | None:
+    """The record of a finished run of the same data; other data under this name is refused."""
+    if not (run_dir / records.FILE).exists():
+        return None
+    record = records.read(run_dir)
+    if record.status != "finished":
+        return None
+    if config.force:
+        aside = run_dir.parent / ".replaced" / f"{run_dir.name}-{record.ended or ''}".replace(":", "")
+        aside.parent.mkdir(exist_ok=True)
+        run_dir.rename(aside)
+        return None
+    if record.data_id != store.data_id:
+        raise ConfigError(
+            f"data: {run_dir} was trained on data_id={record.data_id}, this is {store.data_id}: "
+            "choose another study=, or force=true"
+        )
+    return record
+
+
+def _new_record(
+    config: TrainConfig,
+    store: TokenStore,
+    model: LanguageModel,
+    device: torch.device,
+    precision: str,
+    overrides: Sequence[str],
+) -> RunRecord:
+    counts, m = model.counts(), config.model
+    tokens = config.steps * config.batch_size * config.seq_len
+    per_epoch = (len(store.train) - 1) // config.seq_len * config.seq_len
+    return RunRecord(
+        run_id=config.run_hash,
+        study=config.study,
+        family=config.family.name,
+        model=f"d{m.d_model}_l{m.n_layers}",
+        seed=config.seed,
+        d_model=m.d_model,
+        d_mlp=m.d_mlp,
+        n_layers=m.n_layers,
+        n_heads=m.n_heads,
+        n_total=counts.n_total,
+        n_embedding=counts.n_embedding,
+        n_non_embedding=counts.n_non_embedding,
+        n_head=counts.n_head,
+        n_active=counts.n_active,
+        tokens=tokens,
+        tokens_budget=config.tokens.budget,
+        tokens_unique=min(tokens, per_epoch),
+        epochs=tokens / per_epoch,
+        flops_per_token=model.flops_per_token(),
+        flops=model.flops_per_token() * tokens,
+        entropy_rate=store.entropy_rate,
+        vocab_size=store.vocab_size,
+        seq_len=config.seq_len,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        schedule=config.schedule.name,
+        optim=config.optim.name,
+        eval=config.eval,
+        eval_tokens=config.eval_tokens,
+        data=config.data.name,
+        data_id=store.data_id,
+        tokenizer_id=store.tokenizer_id,
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        precision=precision,
+        started=_now(),
+        versions={"python": platform.python_version()} | {p: version(p) for p in ("torch", "lightning", "scaling")},
+        overrides=list(overrides),
+    )
+
+
+def _write_config(config: TrainConfig, run_dir: Path) -> None:
+    records.atomic_write(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+@contextlib.contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Logging and warnings of one job go to its own file, not to the sweep's screen."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("scaling", "lightning.pytorch", "lightning.fabric", "py.warnings")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        handler.close()
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """Of this process so far; on a GPU, of its allocator during the run."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return rss / 2**20 if sys.platform == "darwin" else rss / 2**10
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
