@@ -145,7 +145,7 @@ def _opened(entry: Path) -> TokenStore | None:
 
 def _mapped(path: Path, dtype: str, size: int, crc: int) -> np.ndarray:
     array = np.memmap(path, dtype, "r")
-    if array.size != size or zlib.crc32(memoryview(array).cast("B")[:CHECKED]) != crc:
+    if array.size != size or zlib.crc32(array.data.cast("B")[:CHECKED]) != crc:
         raise ValueError(f"{path} is damaged")
     return array
 
