@@ -85,7 +85,9 @@ def regress(x: ArrayLike, y: ArrayLike, *, std: ArrayLike | None = None, names: 
 
     Without `std`: ordinary least squares, `scipy.stats.linregress`. With `std`, the standard deviation of
     log y: each point weighs 1 / std^2, and errors are those that std implies, widened by sqrt(chi2) where the
-    points scatter more than that (Birge). Raises LawError with fewer than two distinct x.
+    points scatter more than that (Birge). A square `std` is the covariance of log y between points, for
+    points that share runs: same weights, errors by the sandwich. Raises LawError with fewer than two distinct
+    x.
     """
     x_name, y_name = names.split()
     x_array, y_array = columns(2, **{x_name: x, y_name: y})
@@ -94,12 +96,16 @@ def regress(x: ArrayLike, y: ArrayLike, *, std: ArrayLike | None = None, names: 
         raise LawError(f"{x_name}: every point has the same value {x_array[0]:g}: no slope can be drawn")
     if std is None:
         return _ordinary(log_x, log_y, x_name, y_name)
-    spread, _ = columns(2, **{"std": std, x_name: x})
-    return _weighted(log_x, log_y, 1 / spread**2, x_name, y_name)
+    given = np.asarray(std, dtype=float)
+    variance = given if given.ndim == 2 else np.diag(np.atleast_1d(given) ** 2)
+    if variance.shape != (len(log_x), len(log_x)):
+        raise LawError(f"std: shape {given.shape} for {len(log_x)} points of {x_name}")
+    columns(2, std=np.diag(variance))
+    return _weighted(log_x, log_y, variance, x_name, y_name)
 
 
 def exponents(C: ArrayLike, N: ArrayLike, D: ArrayLike, *, std: ArrayLike | None = None) -> Exponents:
-    """a and b of N_opt ~ C^a, D_opt ~ C^b; `std` is that of log N_opt (and so of log D_opt at a given C)."""
+    """a and b of N_opt ~ C^a, D_opt ~ C^b; `std` (or covariance) is that of log N_opt, and so of log D_opt."""
     c, n, d = columns(2, C=C, N=N, D=D)
     by_construction = np.ptp(np.log(c / (n * d))) < 1e-3
     return Exponents(
@@ -123,21 +129,19 @@ def _ordinary(log_x: Array, log_y: Array, x_name: str, y_name: str) -> Regressio
     return Regression(x_name, y_name, slope, intercept, covariance, _r2(log_y, residual), sd, n, False)
 
 
-def _weighted(log_x: Array, log_y: Array, weight: Array, x_name: str, y_name: str) -> Regression:
-    n, total = len(log_x), weight.sum()
-    centre = weight @ log_x / total
-    spread = weight @ (log_x - centre) ** 2
-    slope = float(weight @ ((log_x - centre) * log_y) / spread)
-    intercept = float(weight @ log_y / total - slope * centre)
-    residual = log_y - intercept - slope * log_x
+def _weighted(log_x: Array, log_y: Array, variance: Array, x_name: str, y_name: str) -> Regression:
+    n, weight = len(log_x), 1 / np.diag(variance)
+    centre = weight @ log_x / weight.sum()
+    # Rows of `solve` turn log y into (slope, level at the weighted centre).
+    solve = np.stack([weight * (log_x - centre) / (weight @ (log_x - centre) ** 2), weight / weight.sum()])
+    slope, level = solve @ log_y
+    residual = log_y - level - slope * (log_x - centre)
     chi2 = float(weight @ residual**2 / (n - 2)) if n > 2 else float("nan")
-    widen = max(1.0, chi2) if n > 2 else 1.0
-    ss, ii = widen / spread, widen * (1 / total + centre**2 / spread)
-    si = -centre * ss
-    r2 = _r2(log_y, residual, weight)
-    sd = _sd(residual) if n > 2 else float("nan")
-    covariance = ((float(ss), float(si)), (float(si), float(ii)))
-    return Regression(x_name, y_name, slope, intercept, covariance, r2, sd, n, True, chi2)
+    shift = np.array([[1.0, 0.0], [-centre, 1.0]])  # from the level at the centre to the intercept
+    error = shift @ solve @ variance @ solve.T @ shift.T * (max(1.0, chi2) if n > 2 else 1.0)
+    covariance = ((float(error[0, 0]), float(error[0, 1])), (float(error[1, 0]), float(error[1, 1])))
+    sd, r2 = (_sd(residual) if n > 2 else float("nan")), _r2(log_y, residual, weight)
+    return Regression(x_name, y_name, float(slope), float(level - slope * centre), covariance, r2, sd, n, True, chi2)
 
 
 def _sd(residual: Array) -> float:
