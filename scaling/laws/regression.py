@@ -123,9 +123,10 @@ def _ordinary(log_x: Array, log_y: Array, x_name: str, y_name: str) -> Regressio
     residual = log_y - intercept - slope * log_x
     if n == 2:  # linregress says 0 here
         covariance, sd = ((np.inf, np.nan), (np.nan, np.inf)), float("nan")
-    else:
-        ss, ii = float(line.stderr) ** 2, float(line.intercept_stderr) ** 2
-        covariance, sd = ((ss, -ss * log_x.mean()), (-ss * log_x.mean(), ii)), _sd(residual)
+    else:  # linregress says nan where y does not vary
+        sd, centre = _sd(residual), float(log_x.mean())
+        ss = sd**2 / float(np.sum((log_x - centre) ** 2))
+        covariance = ((ss, -ss * centre), (-ss * centre, sd**2 / n + ss * centre**2))
     return Regression(x_name, y_name, slope, intercept, covariance, _r2(log_y, residual), sd, n, False)
 
 
