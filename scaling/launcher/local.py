@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pebble import ProcessExpired, ProcessPool
 
 from scaling.config import ConfigError, TrainConfig
+from scaling.launcher.preflight import wandb_mode
 from scaling.launcher.progress import show
 
 
@@ -81,19 +82,21 @@ def summary(counts: Counter[str]) -> str:
 
 def _prepared(jobs: Sequence[Job]) -> list[Job]:
     """Decide once for all jobs what depends on the machine; refuse what cannot be run as a whole."""
-    from scaling.training.tracking import resolve_mode
-
     if not jobs:
         raise ConfigError("no runs: the sweep matches nothing")
     names = Counter(job.config.run_name for job in jobs)
     twice = [name for name, n in names.items() if n > 1]
     if twice:
         raise ConfigError(f"{twice[0]}: {names[twice[0]]} jobs of this sweep are the same run")
-    loggers = {job.config.logger: resolve_mode(job.config.logger) for job in jobs}
-    for before, after in loggers.items():
-        if before.mode == "auto":
-            print(f"W&B {after.mode}" + (": no key on this machine" if after.mode == "offline" else ""))
-    return [replace(job, config=replace(job.config, logger=loggers[job.config.logger])) for job in jobs]
+    modes = {job.config.logger.mode for job in jobs}
+    resolved = {mode: wandb_mode(mode) for mode in modes}
+    if "auto" in modes:
+        print(f"W&B {resolved['auto']}" + (": no key on this machine" if resolved["auto"] == "offline" else ""))
+    return [_with_mode(job, resolved[job.config.logger.mode]) for job in jobs]
+
+
+def _with_mode(job: Job, mode: str) -> Job:
+    return replace(job, config=replace(job.config, logger=replace(job.config.logger, mode=mode)))
 
 
 def _run(job: Job) -> Result:

@@ -38,12 +38,13 @@ class LanguageModel(nn.Module, ABC):
     """A causal model over token ids. Subclasses fill `tokens`, `positions` (or leave None) and `head`."""
 
     tokens: nn.Embedding
-    positions: nn.Embedding | None = None
+    positions: nn.Embedding | None
     head: nn.Linear  # (V, D), no bias; its weight may be `tokens.weight`
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        self.register_module("positions", None)
 
     @abstractmethod
     def forward(self, ids: Tensor) -> Tensor:

@@ -4,35 +4,16 @@ Jobs share a process, so every run is started and finished here explicitly: a ru
 next one's rows. The dashboard is a copy; `record.json` and `curve.csv` are what counts.
 """
 
-import netrc
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from scaling.config import LoggerConfig, TrainConfig
+from scaling.config import TrainConfig
 from scaling.records import RunRecord
 from scaling.training.curve import Row
-
-
-def resolve_mode(logger: LoggerConfig) -> LoggerConfig:
-    """`auto` becomes online where this machine has a key, offline otherwise. Once per sweep."""
-    if logger.mode != "auto":
-        return logger
-    return replace(logger, mode="online" if _has_key() else "offline")
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    base = os.environ.get("WANDB_BASE_URL", "wandb.ai").split("//")[-1]
-    return any("wandb" in host or host == base for host in hosts)
 
 
 class Tracker:
