@@ -141,30 +141,7 @@ class RepeatedData(Surface):
 
     def __init__(self, law: Law, N: Array, D: Array, U: Array) -> None:
         super().__init__(law, N, D)
-        self.u = np.log(np.minimum(U, D))  # unique tokens seen cannot exceed tokens seen
-        self.repeats = np.expm1(self.y - self.u)
-
-    def _effective(self, theta: Array) -> tuple[Array, Array, Array, Array]:
-        """log N', log D' (B, n) and their gradients (B, p, n)."""
-        i = self.law.index
-        logA, logB, alpha, beta = (theta[:, i(k), None] for k in ("A", "B", "alpha", "beta"))
-        gN, gD = np.zeros((2, len(theta), self.p, self.n))
-        g, dg_dR, _ = _saturation(self.repeats, theta[:, i("R_D"), None])
-        gD[:, i("R_D")] = dg_dR
-        log_D = self.u + g
-        with np.errstate(invalid="ignore", divide="ignore"):
-            base = (np.log(alpha / beta) + logA - logB + beta * self.u) / alpha
-        beyond = base < self.x  # False also where exponents are not positive
-        un = np.where(beyond, base, self.x)
-        g, dg_dR, dg_dr = _saturation(np.expm1(self.x - un), theta[:, i("R_N"), None])
-        slope = np.where(beyond, 1.0 - dg_dr * np.exp(self.x - un), 0.0)
-        gN[:, i("R_N")] = dg_dR
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gN[:, i("A")] = slope / alpha
-            gN[:, i("B")] = -slope / alpha
-            gN[:, i("alpha")] = slope * (1.0 / alpha**2 - un / alpha)
-            gN[:, i("beta")] = slope * (self.u - 1.0 / beta) / alpha
-        return un + g, log_D, gN, gD
+        self.u = np.log(U)
 
     def metric(self) -> Array:
         P = super().metric()
@@ -173,22 +150,7 @@ class RepeatedData(Surface):
         return P
 
     def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
-        i = self.law.index
-        log_N, log_D, gN, gD = self._effective(theta)
-        alpha, beta = theta[:, i("alpha"), None], theta[:, i("beta"), None]
-        t = [
-            np.broadcast_to(theta[:, i("E"), None], log_N.shape),
-            theta[:, i("A"), None] - alpha * log_N,
-            theta[:, i("B"), None] - beta * log_D,
-        ]
-        f = np.logaddexp.reduce(t, axis=0)
-        sE, sA, sB = (np.exp(v - f) for v in t)
-        J = -(sA * alpha)[:, None] * gN - (sB * beta)[:, None] * gD
-        J[:, i("E")] += sE
-        J[:, i("A")] += sA
-        J[:, i("B")] += sB
-        J[:, i("alpha")] -= sA * log_N
-        J[:, i("beta")] -= sB * log_D
+        f, J = repeated(self.law, theta, self.x, self.y, self.u)
         return f, J, []
 
     def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
@@ -202,6 +164,36 @@ class RepeatedData(Surface):
             diff = self.evaluate(up)[1] - self.evaluate(down)[1]
             H[:, j] = np.einsum("bpn,bn->bp", diff, w) / (2 * h)
         return (H + H.transpose(0, 2, 1)) / 2
+
+
+def repeated(law: Law, theta: Array, x: Array, y: Array, u: Array) -> tuple[Array, Array]:
+    """f = log L (B, n) and its gradient (B, p, n) at x = log N, y = log D, u = log U, each (n,) or (B, n)."""
+    i = law.index
+    u = np.minimum(u, y)  # unique tokens seen cannot exceed tokens seen
+    logE, logA, logB, alpha, beta, log_RD, log_RN = (theta[:, i(k), None] for k in law.params)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        base = (np.log(alpha / beta) + logA - logB + beta * u) / alpha
+    beyond = base < x  # False also where exponents are not positive
+    un = np.where(beyond, base, x)
+    gain_D, slope_RD, _ = _saturation(np.expm1(y - u), log_RD)
+    gain_N, slope_RN, slope_r = _saturation(np.expm1(x - un), log_RN)
+    log_N, log_D = un + gain_N, u + gain_D
+    t = np.stack(np.broadcast_arrays(logE, logA - alpha * log_N, logB - beta * log_D))
+    f = np.logaddexp.reduce(t, axis=0)
+    sE, sA, sB = np.exp(t - f)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # d log N' / d log U_N, times the derivatives of log U_N, which itself depends on A, B, alpha and beta
+        chain = np.where(beyond, slope_r * np.exp(np.minimum(x - un, 300.0)) - 1.0, 0.0) * sA
+        by_beta = np.where(beyond, chain * (u - 1.0 / beta), 0.0)
+    J = np.empty((len(theta), len(law.params), f.shape[1]))
+    J[:, i("E")] = sE
+    J[:, i("A")] = sA + chain
+    J[:, i("B")] = sB - chain
+    J[:, i("alpha")] = -sA * log_N + chain * (1.0 / alpha - un)
+    J[:, i("beta")] = -sB * log_D + by_beta
+    J[:, i("R_D")] = -beta * sB * slope_RD
+    J[:, i("R_N")] = -alpha * sA * slope_RN
+    return f, J
 
 
 def _saturation(r: Array, log_R: Array) -> tuple[Array, Array, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from scaling.laws.errors import Array
 from scaling.laws.forms import Surface
+from scaling.laws.solver import Objective
 
 
 def exponent_grid(surface: Surface, points: int, fixed: dict[str, float], tied: bool) -> Array:
@@ -83,6 +84,29 @@ class Projection:
         intercepts = [c[0] for c in self.surface.columns]
         out[:, intercepts] = np.log(np.maximum(coef, small)) - shift
         return out, rss
+
+    def reweighted(self, objective: Objective, theta: Array, weights: Array, iterations: int) -> tuple[Array, Array]:
+        """Coefficients that minimise the objective itself at the exponents of theta (S, p), by least squares with
+        weights psi(r)/r; returns theta and the objective (S,). Only for checking: its convergence is linear."""
+        Phi, shift, target = self.columns(theta)
+        o, delta = objective, max(objective.delta, 1e-6)
+        power = theta[:, self.surface.outer, None] if self.surface.outer is not None else 1.0
+        coef, _ = nnls(Phi, target, weights / target**2)
+        best, best_coef = np.full(len(theta), np.inf), coef
+        for _ in range(iterations):
+            base = np.maximum(np.einsum("sk,skn->sn", coef, Phi), 1e-300)
+            r, m = o.residual(power * np.log(base), self.log_loss)
+            value = o.total(r, weights)
+            better = value < best
+            best, best_coef = np.where(better, value, best), np.where(better[:, None], coef, best_coef)
+            u = np.clip(r / delta, -o.lo, o.hi)
+            curve = np.where(np.abs(r) > 1e-300, u / np.where(r == 0, 1.0, r), 1.0 / delta)
+            slope = m * power / base  # dr / d base
+            coef, _ = nnls(Phi, base - r / slope, weights * curve * slope**2)
+        out = theta.copy()
+        with np.errstate(divide="ignore"):
+            out[:, [c[0] for c in self.surface.columns]] = np.maximum(np.log(best_coef) - shift, -700.0)
+        return out, best
 
 
 def starts(surface: Surface, log_loss: Array, weights: Array, fixed: dict[str, float], tied: bool) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.laws.errors import Array, LawError
 from scaling.laws.forms import Surface
@@ -32,6 +33,11 @@ class Objective:
     def exact(self) -> bool:
         """True where the objective has a kink at zero (delta = 0)."""
         return self.delta == 0.0
+
+    @property
+    def smoothed(self) -> bool:
+        """False for squares, which need no smoothing."""
+        return bool(np.isfinite(self.lo))
 
     def residual(self, f: Array, log_loss: Array) -> tuple[Array, Array | float]:
         """Residuals r (B, n) and dr/df, from f = log L_hat."""
@@ -82,23 +88,28 @@ class Problem:
         """The smallest smoothing used for a kinked objective, in units of the residual."""
         return self.objective.delta if not self.objective.exact else 1e-8
 
-    def assess(self, theta: Array, w: Array, delta: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean objective (B,), gradient (B, q), Hessian (B, q, q) along T, and the gradient's natural size (B,)."""
+    def assess(self, theta: Array, w: Array, delta: Array, held: Array, T: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Mean objective (B,), gradient (B, q), Hessian (B, q, q) along T, and the gradient's natural size (B,).
+
+        `held` (B,) >= delta: points within it count as smooth. It exceeds delta only in the predictor step after
+        delta was reduced, when the points whose dual variables were free are expected to stay so.
+        """
         o = self.objective
         f, J, aux = self.surface.evaluate(theta)
         r, m = o.residual(f, self.log_loss)
-        d = delta[:, None]
-        z = r / d
-        u = np.clip(z, -o.lo, o.hi)
+        d, reach = delta[:, None], held[:, None]
+        inside = (r <= o.hi * reach) & (r >= -o.lo * reach)
+        u = np.where(inside, r / d, np.where(r > 0, o.hi, -o.lo)) if o.smoothed else r / d
         value = np.einsum("bn,bn->b", w, u * (r - 0.5 * d * u))
         wu = w * u * m
-        c = np.where(u == z, w * m * m / d, 0.0)
+        c = inside * (w * m * m / d) if o.smoothed else w * m * m / d
         if not o.log:
             c = c + wu  # d2 exp(f) = exp(f) (d2f + J J')
         g = np.matmul(J, wu[:, :, None])[:, :, 0]
         H = (J * c[:, None]) @ J.transpose(0, 2, 1) + self.surface.curvature(theta, J, aux, wu)
         size = np.einsum("bn,bn->b", w, np.abs(u) * m)
-        return value, g @ self.T, self.T.T @ H @ self.T, size
+        return value, np.matmul(g[:, None], T)[:, 0], np.swapaxes(T, -1, -2) @ H @ T, size
 
     def minimise(
         self,
@@ -108,88 +119,155 @@ class Problem:
         delta0: float | None = None,
         max_iter: int = 200,
         tol: float = 1e-9,
+        along: Array | None = None,
     ) -> Solution:
-        """Minimise from each row of start (B, p), with weights (n,), (B, n) or None. Members are solved in chunks
-        that fit the cache; no Python loop runs over members."""
+        """Minimise from each row of start (B, p), with weights (n,), (B, n) or None, moving along T or, where each
+        member has directions of its own, `along` (B, p, q). Members are solved in chunks that fit the cache; no
+        Python loop runs over members."""
         n, B = self.surface.n, len(start)
-        w = np.ones((1, n)) if weights is None else np.atleast_2d(weights)
-        w = w / w.sum(axis=1, keepdims=True)
+        w = np.broadcast_to(np.ones(n) if weights is None else weights, (B, n))
+        total = w.sum(axis=1)
         size = max(8, 2**15 // n)
         parts = []
         for i in range(0, B, size):
-            block = start[i : i + size]
-            rows = w[i : i + size] if len(w) == B and B > 1 else np.broadcast_to(w, (len(block), n))
-            parts.append(self._newton(block, rows, delta0, max_iter, tol))
-        return Solution(*(np.concatenate([getattr(s, k) for s in parts]) for k in Solution.__annotations__))
+            k = slice(i, i + size)
+            T = self.T if along is None else along[k]
+            parts.append(self._newton(start[k], w[k] / total[k, None], T, delta0, max_iter, tol))
+        found = parts[0]
+        for part in parts[1:]:
+            found = found.joined(part)
+        found.value *= total
+        return found
 
-    def _newton(self, start: Array, w: Array, delta0: float | None, max_iter: int, tol: float) -> Solution:
-        """Damped Newton (|eigenvalues| of the exact Hessian) with the smoothing delta shrunk as members settle."""
-        B, q = len(start), self.T.shape[1]
-        theta_out, grad_out, value_out = start.copy(), np.full(B, np.inf), np.full(B, np.inf)
-        curved_out = np.zeros(B)
-        live = np.arange(B)
-        theta = start.copy()
-        smooth = np.isfinite(self.objective.lo)  # squares need no continuation
-        if smooth:
+    def _newton(
+        self, start: Array, w: Array, T: Array, delta0: float | None, max_iter: int, tol: float
+    ) -> Solution:
+        """Trust-region Newton on the exact Hessian. For objectives with kinks the smoothing delta is shrunk as each
+        member settles (finite continuation, Madsen & Nielsen 1993), down to the objective's own."""
+        B, smoothed = len(start), self.objective.smoothed
+        out = Solution(start.copy(), np.full(B, np.inf), np.full(B, np.inf), np.zeros(B), np.zeros(B))
+        live, theta, radius = np.arange(B), start.copy(), np.full(B, 1.0)
+        delta = np.full(B, self.floor)
+        if smoothed:
             r, _ = self.objective.residual(self.surface.evaluate(theta)[0], self.log_loss)
             first = np.median(np.abs(r), axis=1) if delta0 is None else np.full(B, delta0)
             delta = np.maximum(first, self.floor)
-        else:
-            delta = np.full(B, self.objective.delta)
-        damp = np.full(B, 1e-2)
-        value, g, H, size = self.assess(theta, w, delta)
+        full = w
+        value, g, H, size = self.assess(theta, w, delta, delta, T)
         for it in range(max_iter + 1):
             norm = np.linalg.norm(g, axis=1)
-            at_floor = delta <= self.floor if smooth else np.ones(len(live), bool)
-            rounding = 1e-13 / delta if smooth else 1e-15 * np.ones(len(live))
-            limit = np.where(at_floor, tol * size + rounding, 0.03 * size + rounding)
-            settled = norm <= limit
-            done = (settled & at_floor) | (damp > 1e14) | (it == max_iter)
+            last = delta <= self.floor
+            # a residual is known to 1e-14 or so, a gradient to that over delta
+            settled = norm <= np.where(last, tol, 1e-5) * size + 1e-14 / delta
+            done = (settled & last) | (radius < 1e-13) | (it == max_iter)
             if done.any():
                 k = live[done]
-                theta_out[k], value_out[k] = theta[done], value[done]
-                grad_out[k] = norm[done] / np.maximum(size[done], 1e-12)
-                curved_out[k] = np.linalg.eigvalsh(H[done])[:, 0]
+                out.theta[k], out.delta[k] = theta[done], delta[done]
+                out.gradient[k] = norm[done] / np.maximum(size[done], 1e-12)
+                out.curvature[k] = np.linalg.eigvalsh(H[done])[:, 0]
                 keep = ~done
                 if not keep.any():
                     break
-                live, theta, delta, damp = live[keep], theta[keep], delta[keep], damp[keep]
-                value, g, H, size, settled = value[keep], g[keep], H[keep], size[keep], settled[keep]
-                at_floor, w = at_floor[keep], w[keep]
-            shrink = settled & ~at_floor
+                live, theta, delta, radius, w = live[keep], theta[keep], delta[keep], radius[keep], w[keep]
+                value, g, H, size = value[keep], g[keep], H[keep], size[keep]
+                settled, last = settled[keep], last[keep]
+                T = T[keep] if T.ndim == 3 else T
+            shrink = settled & ~last
+            held = delta
             delta = np.where(shrink, np.maximum(delta / 5, self.floor), delta)
-            lam, V = np.linalg.eigh(H)
-            lam = np.abs(lam)
-            top = lam[:, -1:]
-            along = np.einsum("bij,bi->bj", V, g)
-            step = -along / (lam + np.maximum(damp[:, None], 1e-13) * top + 1e-300)
-            length = np.linalg.norm(step, axis=1, keepdims=True)
-            step *= np.minimum(1.0, 2.0 / np.maximum(length, 1e-300))
-            gain = -np.sum(along * step + 0.5 * lam * step**2, axis=1)
-            step = np.einsum("bij,bj->bi", V, step)
+            step, gain = _trust_step(H, g, radius)
+            length = np.linalg.norm(step, axis=1)
             step[shrink] = 0.0  # a member whose smoothing just changed is only reassessed
-            trial = theta + step @ self.T.T
-            v, g1, H1, s1 = self.assess(trial, w, delta)
+            trial = theta + np.matmul(T, step[:, :, None])[:, :, 0]
+            v, g1, H1, s1 = self.assess(trial, w, delta, held, T)
             ratio = (value - v) / np.maximum(gain, 1e-300)
-            flat = np.abs(value - v) <= 1e-14 * np.abs(value)  # at rounding level the gradient decides
+            flat = np.abs(value - v) <= 1e-13 * np.abs(value)  # at rounding level the gradient decides
             better = np.where(flat, np.linalg.norm(g1, axis=1) < np.linalg.norm(g, axis=1), v < value)
             accept = shrink | better
-            damp = np.where(
-                accept, np.where(ratio > 0.75, damp / 10, np.where(ratio < 0.25, damp * 3, damp)), damp * 10
-            )
-            damp = np.where(shrink, 1e-3, np.maximum(damp, 1e-13))
+            radius = np.where(ratio > 0.75, np.minimum(np.maximum(radius, 2.5 * length), 3.0), radius)
+            radius = np.where(accept & (ratio > 0.25), radius, 0.3 * length)
+            radius = np.where(shrink, 1.0, np.where(accept & flat, 1.0, radius))
             a = accept[:, None]
             theta = np.where(a, trial, theta)
             g, H = np.where(a, g1, g), np.where(a[:, :, None], H1, H)
             value, size = np.where(accept, v, value), np.where(accept, s1, size)
-        return Solution(theta_out, value_out, grad_out, curved_out)
+        # always the objective asked for, also where a member stopped at a larger smoothing
+        r, _ = self.objective.residual(self.surface.evaluate(out.theta)[0], self.log_loss)
+        out.value = self.objective.total(r, full)
+        return out
+
+
+def _trust_step(H: Array, g: Array, radius: Array) -> tuple[Array, Array]:
+    """Step (B, q) inside the radius and the gain its quadratic model predicts (B,): Newton's where the Hessian is
+    positive definite and the step short enough, else the trust-region step on |eigenvalues|."""
+    step, positive = _solve_ldl(H, -g)
+    with np.errstate(invalid="ignore", over="ignore"):
+        newton = positive & (np.sum(step * step, axis=1) <= radius * radius)
+        gain = -0.5 * np.sum(g * step, axis=1)
+    rest = np.flatnonzero(~newton)
+    if len(rest):
+        step[rest], gain[rest] = _eigen_step(H[rest], g[rest], radius[rest])
+    return step, gain
+
+
+def _solve_ldl(H: Array, b: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Solutions x (B, q) of H x = b and whether every pivot is positive. A loop over q x q entries, each an
+    operation on all B members: several times faster than one LAPACK call a member."""
+    q = H.shape[1]
+    low = [[H[:, i, j] for j in range(q)] for i in range(q)]
+    pivot: list[Array] = []
+    x = [b[:, i] for i in range(q)]
+    with np.errstate(all="ignore"):  # indefinite members are told by their pivots and redone by the caller
+        for j in range(q):
+            pivot.append(low[j][j])
+            for i in range(j + 1, q):
+                ratio = low[i][j] / pivot[j]
+                for k in range(j + 1, i + 1):
+                    low[i][k] = low[i][k] - ratio * low[k][j]
+                x[i] = x[i] - ratio * x[j]
+        for j in reversed(range(q)):
+            for i in range(j + 1, q):
+                x[j] = x[j] - low[i][j] * x[i]
+            x[j] = x[j] / pivot[j]
+        largest = np.max(pivot, axis=0)
+        positive = np.min(pivot, axis=0) > 1e-14 * largest
+    return np.stack(x, axis=1), positive
+
+
+def _eigen_step(H: Array, g: Array, radius: Array) -> tuple[Array, Array]:
+    lam, V = np.linalg.eigh(H)
+    lam = np.maximum(np.abs(lam), 1e-15 * np.abs(lam).max(axis=1, keepdims=True) + 1e-300)
+    along = np.einsum("bij,bi->bj", V, g)
+    shift = np.zeros(len(g))
+    for _ in range(12):  # Newton on 1/|s(shift)| - 1/radius, which is nearly linear in shift and monotone
+        s = along / (lam + shift[:, None])
+        length = np.sqrt(np.sum(s * s, axis=1))
+        slope = np.sum(s * s / (lam + shift[:, None]), axis=1)
+        long = length > radius * 1.01
+        if not long.any():
+            break
+        shift = np.where(long, shift + (length / radius - 1) * length**2 / np.maximum(slope, 1e-300), shift)
+    step = -along / (lam + shift[:, None])
+    gain = -np.sum(along * step + 0.5 * lam * step**2, axis=1)
+    return np.einsum("bij,bj->bi", V, step), gain
 
 
 @dataclass
 class Solution:
-    """theta (B, p), mean objective (B,), gradient norm relative to its natural size (B,), least curvature (B,)."""
+    """theta (B, p), objective summed over points (B,), gradient norm relative to its natural size (B,), least curvature (B,), and the
+    smoothing reached (B,)."""
 
     theta: Array
     value: Array
     gradient: Array
     curvature: Array
+    delta: Array
+
+    def joined(self, other: Solution) -> Solution:
+        return Solution(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in Solution.__annotations__))
+
+    def replaced(self, member: int, one: Solution) -> Solution:
+        """This, with one member replaced by a solution of one."""
+        for k in Solution.__annotations__:
+            getattr(self, k)[member] = getattr(one, k)[0]
+        return self

@@ -1,0 +1,118 @@
+"""What the data can tell: profile-likelihood intervals.
+
+A quantity is held at values further and further from its estimate, everything else is fitted again, and the rise of
+the objective is read as a likelihood ratio. Where it never rises enough on one side, the data do not bound the
+quantity: it is not identified. A bootstrap cannot see this, for its refits stay near one optimum of a flat valley.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.laws.errors import Array
+from scaling.laws.forms import Law
+from scaling.laws.solver import Problem
+
+OFFSETS = np.geomspace(2e-3, 1.0, 18)  # of the reach; geometric, since widths span decades
+REACH_LOG, REACH_EXPONENT, REACH_A = 14.0, 2.5, 6.0  # e-folds, exponents as they are, a in log odds
+WIDEST_A = 0.5  # an interval for a that is wider than half of what is possible says nothing of use
+
+Interval = tuple[float, float]
+
+
+def deviance_scale(problem: Problem, residuals: Array, p: int) -> float:
+    """c such that 2 c (Q - Q_min) is about chi-squared with one degree of freedom, Q the sum of rho:
+    E psi' / E psi^2 (Huber & Ronchetti 2009, sec. 7.10). The density at the kink is taken from a normal of robust
+    scale, since too few points lie there to be counted."""
+    from scipy.special import ndtr
+
+    o, n = problem.objective, len(residuals)
+    inflate = n / max(n - p, 1)
+    if not o.smoothed:
+        return 1.0 / max(float(np.mean(residuals**2)) * inflate, 1e-30)
+    middle = float(np.median(residuals))
+    sd = max(1.4826 * float(np.median(np.abs(residuals - middle))) * inflate**0.5, 1e-14)
+    delta = max(o.delta, 1e-6 * sd)
+    u = np.clip(residuals / delta, -o.lo, o.hi)
+    slope = float(ndtr((o.hi * delta - middle) / sd) - ndtr((-o.lo * delta - middle) / sd)) / delta
+    return slope / max(float(np.mean(u * u)) * inflate, 1e-30)
+
+
+def profiles(
+    problem: Problem, best: Array, weights: Array, scale: float, names: list[str], threshold: float
+) -> dict[str, Interval]:
+    """Profile intervals of free quantities: coordinates of theta by their law's names, and "a".
+
+    scale: from `deviance_scale`; threshold: in standard deviations. An end is infinite (zero for coefficients, 0 or
+    1 for a) where the objective does not rise by that much within reach. All quantities and both sides walk
+    outwards together, each step started from the one before.
+    """
+    law, T = problem.surface.law, problem.T
+    side = np.tile([-1.0, 1.0], len(names))
+    rows = np.repeat(names, 2)
+    centre = np.array([_coordinate(law, best, name) for name in rows])
+    reach = np.array([REACH_A if k == "a" else REACH_LOG if k in law.logs else REACH_EXPONENT for k in rows])
+    theta = np.repeat(best[None], len(rows), axis=0)
+    base = problem.minimise(best[None], weights, max_iter=0).value[0]
+    last, end = np.zeros(len(rows)), np.full(len(rows), np.nan)
+    last_at = centre.copy()
+    for offset in OFFSETS:
+        at = centre + side * offset * reach
+        constraint, target = _constraints(law, rows, at)
+        # the least move, in the metric, that meets the constraint: an exponent takes its coefficient along
+        c = constraint @ T
+        move = (target - np.einsum("bp,bp->b", constraint, theta)) / np.sum(c * c, axis=1)
+        start = theta + (c * move[:, None]) @ T.T
+        along = T @ np.swapaxes(np.linalg.svd(c[:, None, :])[2][:, 1:], 1, 2)
+        found = problem.minimise(start, weights, along=along, delta0=problem.floor, max_iter=80, tol=1e-6)
+        theta = found.theta
+        rise = np.maximum(found.value - base, 0.0) / problem.objective.scale
+        root = np.sqrt(2 * scale * rise)
+        crossed = np.isnan(end) & (root >= threshold)
+        share = (threshold - last) / np.maximum(root - last, 1e-300)
+        end = np.where(crossed, last_at + share * (at - last_at), end)
+        last, last_at = root, at
+        if not np.isnan(end).any():
+            break
+    end = np.where(np.isnan(end), side * np.inf, end)
+    return {name: _natural(law, name, end[2 * i], end[2 * i + 1]) for i, name in enumerate(names)}
+
+
+def _coordinate(law: Law, theta: Array, name: str) -> float:
+    if name != "a":
+        return float(theta[law.index(name)])
+    if law.name == "kaplan":  # a = 1 / (1 + gamma)
+        return float(-np.log(theta[law.index("alpha_N")]))
+    return float(np.log(theta[law.index("beta")] / theta[law.index("alpha")]))
+
+
+def _constraints(law: Law, names: Array, at: Array) -> tuple[Array, Array]:
+    """Rows c and targets t of c . theta = t that hold each quantity at its value; a is linear once it is fixed."""
+    c, t = np.zeros((len(names), len(law.params))), at.copy()
+    for i, name in enumerate(names):
+        if name != "a":
+            c[i, law.index(name)] = 1.0
+        elif law.name == "kaplan":
+            c[i, law.index("alpha_N")], t[i] = 1.0, np.exp(-at[i])
+        else:  # beta / alpha = exp(log odds of a), scaled to stay O(1) at both ends
+            odds = np.exp(at[i])
+            c[i, law.index("beta")], c[i, law.index("alpha")], t[i] = 1 / (1 + odds), -odds / (1 + odds), 0.0
+    return c, t
+
+
+def _natural(law: Law, name: str, low: float, high: float) -> Interval:
+    with np.errstate(over="ignore"):
+        if name == "a":
+            return float(1 / (1 + np.exp(-low))), float(1 / (1 + np.exp(-high)))
+        if name in law.logs:
+            return float(np.exp(low)), float(np.exp(high))
+    return float(low), float(high)
+
+
+def verdict(law: Law, name: str, interval: Interval) -> bool:
+    """Whether an interval identifies its quantity: bounded on both sides, away from zero, and for a narrower than
+    half of what is possible."""
+    low, high = interval
+    if name == "a":
+        return 0 < low and high < 1 and high - low < WIDEST_A
+    return 0 < low and bool(np.isfinite(high))
