@@ -40,7 +40,7 @@ class Tracker:
             job_type="train",
             tags=[config.family.name, *config.logger.tags],
             config={k: v for k, v in asdict(config).items() if k not in ("logger", "output_dir", "cache_dir")}
-            | {"n_total": record.n_total, "n_non_embedding": record.n_non_embedding},
+            | {"lr": record.lr, "n_total": record.n_total, "n_non_embedding": record.n_non_embedding},
             mode="online" if config.logger.mode == "online" else "offline",
             resume="allow",
             dir=run_dir,
