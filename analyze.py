@@ -1,0 +1,27 @@
+"""What a study's runs say:  python analyze.py study=default   (how it is doing: --config-name=status)"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from scaling.cli import one_line_errors, run_main
+from scaling.report.config import StatusConfig, register_schemas
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
+def main(cfg: DictConfig) -> None:
+    """Each verb is loaded when it is asked for: input that is rejected waits for no library."""
+    with one_line_errors():
+        if OmegaConf.get_type(cfg) is StatusConfig:
+            from scaling.report.status import show
+
+            show(cfg)
+        else:
+            from scaling.report.write import analyze
+
+            analyze(cfg)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,143 @@
+"""The article's two figures, for print: loss against compute, and the efficient frontier."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from scaling.laws import Frontier, Regression
+from scaling.report.analysis import Analysis
+from scaling.report.axes import log_axis, named_ticks, power
+from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, colours, count, interval
+
+NAMED_SIZES = 12  # more sizes than this are told apart by a colour bar
+DRAWN_CURVES = 200  # more curves than this hide each other
+MANY = 40  # points from which markers shrink
+
+
+def write(analysis: Analysis, out: Path) -> dict[str, Path]:
+    """Every figure that there is something to draw for, as .png and .svg; the path of the .svg by name."""
+    mpl.use("Agg")
+    drawn = {}
+    with mpl.rc_context(RC):
+        for name, draw in FIGURES.items():
+            figure = draw(analysis)
+            if figure is not None:
+                figure.savefig(out / f"{name}.png")
+                figure.savefig(out / f"{name}.svg", metadata={"Date": None})
+                drawn[name] = out / f"{name}.svg"
+    return drawn
+
+
+def loss_vs_compute(analysis: Analysis) -> Figure:
+    """Final loss of every run over its compute, coloured by size, with the Pareto frontier and training curves."""
+    figure = Figure(figsize=(8.2, 4.6))
+    axes = figure.subplots()
+    view, runs = analysis.frontiers[0], analysis.selection.used
+    C, N = view.counting.C(runs), view.counting.N(runs)
+    sizes = sorted(N.unique())
+    if len(sizes) <= NAMED_SIZES:
+        _by_size(axes, analysis, C, N, sizes)
+    else:
+        shown = axes.scatter(C, runs["loss"], c=N, s=14, cmap="viridis", norm=LogNorm(), linewidths=0)
+        bar = figure.colorbar(shown, ax=axes, label=f"N, parameters ({view.counting.n_label})", pad=0.02)
+        bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
+    axes.plot(view.frontier.C, view.frontier.loss, color=INK, lw=1.0, zorder=4)
+    _frontier_points(axes, view.frontier, view.frontier.loss)
+    low, high = float(runs["loss"].min()), float(runs["loss"].max())
+    if analysis.entropy_rate:
+        axes.axhline(analysis.entropy_rate, color=TRUTH, ls="--", lw=1.2, label="entropy rate of the source")
+        low = min(low, analysis.entropy_rate)
+    log_axis(axes, "x", C.min(), C.max(), power)
+    log_axis(axes, "y", low, high, lambda value: f"{value:g}")
+    axes.set(xlabel=f"training compute C, FLOPs ({view.counting.c_label})", ylabel="final loss, nats per token")
+    axes.set_title("Loss against compute")
+    if len(sizes) <= NAMED_SIZES:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, handletextpad=0.3)
+    else:
+        axes.legend(loc="upper right")
+    return figure
+
+
+def _by_size(axes: Axes, analysis: Analysis, C: pd.Series, N: pd.Series, sizes: list[float]) -> None:
+    """A line for each size through the mean of its seeds, its runs as points, their training curves behind."""
+    runs, read = analysis.selection.used, analysis.selection.table.read_curves
+    drawn = read is not None and len(runs) <= DRAWN_CURVES and analysis.frontiers[0].counting.c == "flops"
+    curves = read(list(runs["run"])) if read is not None and drawn else None
+    for colour, size in zip(colours(len(sizes)), sizes, strict=True):
+        of = runs[size == N]
+        name = f"{of['model'].iloc[0]}: " if "model" in of and of["model"].nunique() == 1 else ""
+        mean = of.assign(C=C[of.index]).groupby("tokens")[["C", "loss"]].mean()
+        axes.plot(mean["C"], mean["loss"], color=colour, alpha=0.85)
+        axes.scatter(C[of.index], of["loss"], color=colour, s=16, zorder=3, label=f"{name}{count(size)} parameters")
+        if curves is not None:
+            for _, curve in curves[curves["run"].isin(of["run"])].groupby("run"):
+                warm = curve[curve["phase"] != "warmup"]
+                axes.plot(warm["flops"], warm["loss_train"], color=colour, lw=0.6, alpha=0.28, zorder=1)
+
+
+def _frontier_points(axes: Axes, front: Frontier, y: NDArray[np.float64]) -> None:
+    """Filled: an optimum. Grey: inside the grid but above the hull. Hollow: the edge of the grid."""
+    inside, size = front.interior, 30 if len(front.C) < MANY else 15
+    kinds = (
+        ("optimum", inside & front.supported, INK, INK),
+        ("unrivalled, above the hull", inside & ~front.supported, MUTED, INK),
+        ("edge of the grid", ~inside, "white", INK),
+    )
+    for label, of, face, edge in kinds:
+        if of.any():
+            axes.scatter(front.C[of], y[of], s=size, facecolors=face, edgecolors=edge, lw=1, zorder=5, label=label)
+
+
+def efficient_frontier(analysis: Analysis) -> Figure:
+    """Size and tokens of the frontier's runs over their compute, with the regression lines."""
+    view = analysis.frontiers[0]
+    front, line = view.frontier, view.regression
+    figure = Figure(figsize=(9.4, 4.3))
+    left, right = figure.subplots(1, 2)
+    every, best = (line.all, line.interior) if line else (None, None)
+    _panel(left, front, front.N, "a", every.N if every else None, best.N if best else None)
+    _panel(right, front, front.D, "b", every.D if every else None, best.D if best else None)
+    left.set_ylabel(f"N of the best run, parameters ({view.counting.n_label})")
+    right.set_ylabel("D of the best run, tokens")
+    for axes in (left, right):
+        axes.set_xlabel(f"training compute C, FLOPs ({view.counting.c_label})")
+    title = "Efficient frontier" + ("" if best else ": the slope is not identified")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    kinds = {label: handle for handle, label in zip(*left.get_legend_handles_labels(), strict=True) if "=" not in label}
+    figure.legend(kinds.values(), kinds.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _panel(
+    axes: Axes, front: Frontier, y: NDArray[np.float64], name: str, every: Regression | None, best: Regression | None
+) -> None:
+    grid = np.geomspace(front.C.min(), front.C.max(), 100)
+    if every is not None:
+        axes.plot(grid, every.predict(grid), color=MUTED, ls="--", label=_line("every point", name, every))
+    if best is not None:
+        axes.plot(grid, best.predict(grid), color=ACCENT, label=_line("optima", name, best))
+        axes.fill_between(grid, *best.band(grid), color=ACCENT, alpha=0.13, lw=0)
+    _frontier_points(axes, front, y)
+    log_axis(axes, "x", front.C.min(), front.C.max(), power)
+    log_axis(axes, "y", y.min(), y.max(), count)
+    if len(values := np.unique(y)) <= NAMED_SIZES:
+        named_ticks(axes, "y", values.tolist(), count)
+    if lines := [line for line in axes.lines if "=" in str(line.get_label())]:
+        axes.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0)
+
+
+def _line(what: str, name: str, line: Regression) -> str:
+    return f"{what}: {name} = {line.slope:.3f} {interval(line.ci(), 2)}"
+
+
+FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
+    "loss_vs_compute": loss_vs_compute,
+    "efficient_frontier": efficient_frontier,
+}

@@ -1,0 +1,57 @@
+"""`analyze.py` from its settings to the files it leaves: source -> selection -> analysis -> writers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from scaling.report.config import AnalyzeConfig, typed_analyze
+
+if TYPE_CHECKING:
+    from scaling.report.analysis import Analysis
+    from scaling.sources.table import RunTable
+
+
+def analyze(cfg: DictConfig) -> None:
+    """One report, or one for each value of `group_by`. Raises ConfigError before anything is written."""
+    config = typed_analyze(cfg)
+    from scaling.report.analysis import analyse  # pandas and scipy, once the settings are known to be good
+    from scaling.report.tables import answer
+    from scaling.sources.select import select
+
+    table = read_source(config)
+    selections = select(table, where=config.where, group_by=config.group_by)
+    for selection in selections:
+        out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
+        analysis = analyse(selection)
+        page = write_report(analysis, config.name, out)
+        print(answer(analysis, config.name))
+        print(f"report: {page}")
+
+
+def read_source(config: AnalyzeConfig) -> RunTable:
+    """The table of runs that the settings name. Raises ConfigError."""
+    if config.source.name == "csv":
+        from scaling.sources.csv import read_csv
+
+        return read_csv(config.source)
+    from scaling.sources.local import read_local
+
+    return read_local(config.runs_dir)
+
+
+def write_report(analysis: Analysis, name: str, out: Path) -> Path:
+    """Files of one analysis below `out`; returns the page."""
+    from scaling.report import figures, html, tables
+
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    tables.write(analysis, out)
+    drawn = figures.write(analysis, out / "figures")
+    return html.write(analysis, name, drawn, out)
+
+
+def _plain(label: str) -> str:
+    """A value of a column as a directory's name."""
+    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in label).strip(".") or "_"
