@@ -39,9 +39,10 @@ def test_single_laws_where_the_other_variable_is_ample() -> None:
 
 
 def test_frontier_exponents_and_units() -> None:
-    found = kaplan(*sweep())
-    slope = TRUTH["alpha_N"] * TRUTH["alpha_D"] / (TRUTH["alpha_N"] + TRUTH["alpha_D"])  # of L(C), eq. 1.5 at its best
-    assert found.L_C.exponent == pytest.approx(slope, rel=0.1)
+    found = kaplan(*sweep(6, 10.5))
+    alpha_N, alpha_D = TRUTH["alpha_N"], TRUTH["alpha_D"]  # both terms of eq. 1.5 fall alike at the best N
+    assert found.L_C.exponent == pytest.approx(alpha_N * alpha_D / (alpha_N + alpha_D), rel=0.05)
+    assert found.allocation.a == pytest.approx(alpha_D / (alpha_N + alpha_D), abs=0.05)
     rows = {(r["quantity"], r["unit"]): r["value"] for r in found.rows()}
     assert rows["C_c of L(C)", "FLOPs"] == pytest.approx(rows["C_c of L(C)", "PF-days"] * 8.64e19)
     assert {q for q, _ in rows} >= {"alpha_N of L(N)", "alpha_D of L(D)", "alpha_C of L(C)", "Nc of L(N, D)"}
