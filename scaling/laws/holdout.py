@@ -92,7 +92,7 @@ def hold_out(
                 f"below = {threshold:g} FLOPs leaves {len(train)} runs to fit and {len(test)} to predict: "
                 f"C goes from {c.min():g} to {c.max():g}"
             )
-        columns_of_train = {k: v[train] for k, v in by_run.items()}
+        columns_of_train: dict[str, Any] = {k: v[train] for k, v in by_run.items()}
         law = fit_law(n[train], d[train], y[train], bootstrap=bootstrap, seed=seed, **columns_of_train, **fit)
         u = by_run["U"][test] if "U" in by_run else None
         predicted = law.predict(n[test], d[test], u)
