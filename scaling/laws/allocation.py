@@ -71,6 +71,7 @@ class Pair:
 
 def pair(law: Law, theta: Array) -> Pair:
     """theta (R, p) -> the law's reducible part. Raises LawError for laws of one variable."""
+
     def at(name: str) -> Array:
         return theta[:, law.index(name)]
 
@@ -135,9 +136,10 @@ def extra_compute(law: Law, theta: Array, N: float, D: float, U: float | None = 
 
 
 def derived(law: Law, theta: Array) -> Mapping[str, Array]:
-    """Public parameters and, where the law has two variables, the exponents a and b: name -> (R,)."""
+    """Public parameters and the exponents a and b: name -> (R,). The over-training law has coefficients of those
+    names, and exponents of one half by its form."""
     out = dict(law.to_params(theta))
-    if law.uses_D:
+    if law.uses_D and "a" not in law.params:
         a = pair(law, theta).a
         out["a"], out["b"] = a, 1 - a
     return out

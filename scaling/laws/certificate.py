@@ -62,9 +62,10 @@ class Certificate:
 def certify(problem: Problem, found: Solution, best: int, weights: Array, projected: float) -> Certificate:
     """The certificate of `found.theta[best]` among all starts; `projected` is the objective by projection."""
     value = float(found.value[best])
-    tiny = 1e-12 * problem.objective.scale * weights.sum()  # noise-free data: all objectives are rounding
+    # noise-free data: objectives below that of residuals of a millionth are all the same
+    tiny = float(problem.objective.total(np.full((1, len(weights)), 1e-6), weights)[0])
     excess = found.value - value
-    same = excess <= AGREE * value + tiny
+    same = excess <= AGREE * max(value, tiny)
     other = ~same & (found.gradient < 1e-5)
     return Certificate(
         gradient=float(found.gradient[best]),
@@ -72,7 +73,7 @@ def certify(problem: Problem, found: Solution, best: int, weights: Array, projec
         starts=len(found.value),
         agree=float(np.mean(same)),
         second_basin=float(excess[other].min() / max(value, tiny)) if other.any() else float("inf"),
-        projection=(projected - value) / max(value, tiny),
+        projection=float((projected - value) / max(value, tiny)),
         boundary=boundaries(problem, found.theta[best]),
     )
 
@@ -86,7 +87,11 @@ def boundaries(problem: Problem, theta: Array) -> tuple[str, ...]:
     if "E" in law.params and free[law.index("E")] and p["E"] < VANISHED * np.exp(problem.log_loss.min()):
         out.append("E -> 0")
     for name in law.params:
-        if name in law.logs or not free[law.index(name)]:
+        if not free[law.index(name)]:
+            continue
+        if name in ("R_D", "R_N") and p[name] > 1e4:
+            out.append(f"{name} -> inf")
+        if name in law.logs:
             continue
         if p[name] < 0.005:
             out.append(f"{name} -> 0")
@@ -132,12 +137,15 @@ def refine(problem: Problem, best: Array, weights: Array) -> Solution:
     value = o.total(r, weights[None])
     if not (feasible and steady and value[0] <= start.value[0] + 1e-12):
         return start
-    wu = w * dual * (m[0] if np.ndim(m) else m)
-    gradient = np.linalg.norm(J[0] @ wu @ T) / np.sum(np.abs(wu))
+    wu = w * dual * np.broadcast_to(m, r.shape)[0]
+    exact_data = np.abs(r).max() < 1e-12  # any multipliers do where every residual is zero
+    gradient = 0.0 if exact_data else np.linalg.norm(J[0] @ wu @ T) / max(float(np.sum(np.abs(wu))), 1e-300)
     return replace(start, theta=theta[None], value=value, gradient=np.array([gradient]))
 
 
-def by_projection(problem: Problem, weights: Array, fixed: Mapping[str, float], tied: bool) -> tuple[float, Array | None]:
+def by_projection(
+    problem: Problem, weights: Array, fixed: Mapping[str, float], tied: bool
+) -> tuple[float, Array | None]:
     """Objective and theta by variable projection alone: a zooming grid over the exponents, with the coefficients
     of each grid point by (reweighted) non-negative least squares. nan and None where the law does not separate."""
     surface = problem.surface
@@ -151,12 +159,16 @@ def by_projection(problem: Problem, weights: Array, fixed: Mapping[str, float], 
     spread = {k: np.log(law.ranges[k][1] / law.ranges[k][0]) / 8 for k in names}
     best = theta[0]
     for _ in range(12):
-        inner = int(np.clip(2e6 / (surface.n * len(theta)), 8, 40))
+        inner = int(np.clip(2e6 / (surface.n * len(theta)), 8, 20)) if problem.objective.smoothed else 5
         trial, value = project.reweighted(problem.objective, theta, weights, inner)
         if value.min() < best_value:
             best_value, best = float(value.min()), trial[np.argmin(value)]
-        axes = [best[law.index(k)] * np.exp(np.linspace(-1, 1, 5) * spread[k]) if k in spread
-                else np.array([best[law.index(k)]]) for k in law.exponents]
+        axes = [
+            best[law.index(k)] * np.exp(np.linspace(-1, 1, 5) * spread[k])
+            if k in spread
+            else np.array([best[law.index(k)]])
+            for k in law.exponents
+        ]
         mesh = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=1)
         if tied and law.tied:
             i, j = (law.exponents.index(k) for k in law.tied)

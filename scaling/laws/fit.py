@@ -9,7 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws import allocation, bootstrap as resampling, certificate as certificates, identify, projection
+from scaling.laws import allocation, identify, projection
+from scaling.laws import bootstrap as resampling
+from scaling.laws import certificate as certificates
 from scaling.laws.allocation import Allocation, Interval
 from scaling.laws.certificate import Certificate
 from scaling.laws.errors import Array, LawError
@@ -58,18 +60,30 @@ class LawFit:
         return np.exp(f[0]).reshape(shape)
 
     def predict_interval(
-        self, N: ArrayLike, D: ArrayLike | None = None, U: ArrayLike | None = None, *, level: float = 0.95,
-        noise: bool = False, seed: int = 0,
+        self,
+        N: ArrayLike,
+        D: ArrayLike | None = None,
+        U: ArrayLike | None = None,
+        *,
+        level: float = 0.95,
+        noise: bool = False,
+        seed: int = 0,
     ) -> tuple[Array, Array]:
         """Bootstrap interval (low, high) of the predicted loss; with `noise`, of a new run there, by adding the
         fit's own log residuals, inflated to the noise they estimate."""
         shape, f = self._log_loss(self._bootstrapped(), N, D, U)
         if noise:
-            r = self.points.log_loss - self._log_loss(self.theta[None], self.points.N, self.points.D, self.points.U)[1][0]
+            r = (
+                self.points.log_loss
+                - self._log_loss(self.theta[None], self.points.N, self.points.D, self.points.U)[1][0]
+            )
             r = r * np.sqrt(len(r) / max(len(r) - self.free, 1))
             f = f + np.random.default_rng(seed).choice(r, size=f.shape)
-        ends = np.array([self._interval(column, level) for column in np.exp(f).T])
-        return ends[:, 0].reshape(shape), ends[:, 1].reshape(shape)
+            low, high = np.exp(np.quantile(f, [(1 - level) / 2, (1 + level) / 2], axis=0))
+        else:
+            best = self._log_loss(self.theta[None], N, D, U)[1][0]
+            low, high = np.exp([self._interval(e, v, level) for e, v in zip(best, f.T, strict=True)]).T
+        return low.reshape(shape), high.reshape(shape)
 
     def optimal(
         self, C: float, *, k: float = FLOPS_PER_PARAMETER_TOKEN, U: float | None = None, level: float = 0.95
@@ -77,13 +91,15 @@ class LawFit:
         """The N and D of least loss for compute C = k N D (FLOPs), with intervals where there is a bootstrap."""
         log_ND = np.log(C / k)
         N, D, loss = self._allocate(self.theta[None], log_ND, U)
+        point = (C, float(N[0]), float(D[0]), float(loss[0]))
         caveats = self.certificate.reasons
-        if not self.identified["a"]:
+        if self.points.structural or not self.identified.get("a", True):
             caveats = (*caveats, "exponent a not identified")
         if self.draws is None:
-            return Allocation(C, float(N[0]), float(D[0]), float(loss[0]), caveats=caveats)
-        ends = [self._interval(v, level) for v in self._allocate(self.draws, log_ND, U)]
-        return Allocation(C, float(N[0]), float(D[0]), float(loss[0]), *ends, caveats=caveats)
+            return Allocation(*point, caveats=caveats)
+        drawn = self._allocate(self.draws, log_ND, U)
+        ends = [self._interval(e, v, level, "log") for e, v in zip(point[1:], drawn, strict=True)]
+        return Allocation(*point, N_ci=ends[0], D_ci=ends[1], loss_ci=ends[2], caveats=caveats)
 
     def regret(self, N: float, D: float, U: float | None = None) -> float:
         """Extra compute of training N parameters on D tokens: 0.2 means 20 % more FLOPs than the best allocation
@@ -91,8 +107,10 @@ class LawFit:
         return float(allocation.extra_compute(self.law, self.theta[None], N, D, U)[0])
 
     def regret_interval(self, N: float, D: float, U: float | None = None, *, level: float = 0.95) -> Interval:
-        """Bootstrap interval of `regret`."""
-        return self._interval(allocation.extra_compute(self.law, self._bootstrapped(), N, D, U), level)
+        """Percentile interval of `regret` over the bootstrap; it has a floor at zero, so no t interval."""
+        draws = allocation.extra_compute(self.law, self._bootstrapped(), N, D, U)
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
 
     @cached_property
     def se(self) -> dict[str, float]:
@@ -104,7 +122,9 @@ class LawFit:
         "profile"; profile ends are infinite (0 and 1 for a) where the data set no bound."""
         method = method or ("profile" if self.draws is None else "bootstrap")
         if method == "bootstrap":
-            return {k: self._interval(v, level) for k, v in allocation.derived(self.law, self._bootstrapped()).items()}
+            draws = allocation.derived(self.law, self._bootstrapped())
+            best = allocation.derived(self.law, self.theta[None])
+            return {k: self._interval(float(best[k][0]), v, level, self._scale(k)) for k, v in draws.items()}
         if method != "profile":
             raise LawError(f"method={method!r}: allowed are bootstrap, profile")
         if self.law.name == "kaplan":
@@ -122,10 +142,8 @@ class LawFit:
         if self.points.structural:
             known = dict.fromkeys(known, False)
         if not self.certificate.converged:
-            known["a"] = False
-        if "a" not in known and self.law.uses_D:
-            known["a"] = not self.points.structural  # set by the law's form, a tie or fixed values
-        if self.draws is not None and known.get("a"):
+            known = dict.fromkeys(known, False)
+        if "a" in known and "a" not in self.law.params and known["a"] and self.draws is not None:
             known["a"] = identify.verdict(self.law, "a", self.ci()["a"])
         return known
 
@@ -141,18 +159,25 @@ class LawFit:
             return {k: (0.0, float("inf")) for k in self.points.free_names}
         f = self._log_loss(self.theta[None], self.points.N, self.points.D, self.points.U)[1]
         r, _ = self.problem.objective.residual(f, self.points.log_loss)
-        scale = identify.deviance_scale(self.problem, r[0], self.free)
+        problem = identify.smooth_enough(self.problem, r[0])
+        scale = identify.deviance_scale(problem, r[0], self.free)
         threshold = float(stdtrit(self.points.units - self.free, (1 + level) / 2))
         weights = self.points.weights / self.points.weights.mean()
-        return identify.profiles(self.problem, self.theta, weights, scale, list(self.points.free_names), threshold)
+        return identify.profiles(problem, self.theta, weights, scale, list(self.points.free_names), threshold)
 
     def _bootstrapped(self) -> Array:
         if self.draws is None:
             raise LawError("no bootstrap: call fit_law(..., bootstrap=1000) for standard errors and intervals")
         return self.draws
 
-    def _interval(self, draws: Array, level: float) -> Interval:
-        return resampling.interval(draws, level, self.points.units, self.free, self.points.smooth)
+    def _interval(self, estimate: float, draws: Array, level: float, scale: str = "plain") -> Interval:
+        units, smooth = self.points.units, self.points.smooth
+        return resampling.interval(estimate, draws, level, units, self.free, scale=scale, smooth=smooth)
+
+    def _scale(self, name: str) -> str:
+        if name not in self.law.params:
+            return "odds"
+        return "log" if name in self.law.logs and name != "E" else "plain"
 
     def _log_loss(
         self, theta: Array, N: ArrayLike, D: ArrayLike | None, U: ArrayLike | None
@@ -160,7 +185,8 @@ class LawFit:
         if D is None and self.law.uses_D:
             raise LawError(f"D: the {self.law.name} law needs tokens")
         n, d, u = np.broadcast_arrays(N, 1.0 if D is None else D, 1.0 if U is None else U)
-        surface = self.law.on(*(np.asarray(v, float).ravel() for v in (n, d)), None if U is None else u.ravel().astype(float))
+        n, d, u = (np.asarray(v, float) for v in (n, d, u))
+        surface = self.law.on(n.ravel(), d.ravel(), None if U is None else u.ravel())
         return n.shape, surface.evaluate(theta)[0]
 
     def _allocate(self, theta: Array, log_ND: float, U: float | None) -> tuple[Array, Array, Array]:
@@ -224,6 +250,14 @@ def fit_law(
             raise LawError(f"bootstrap={bootstrap}: one independent unit cannot be resampled")
         draws = resampling.refit(problem, theta, w, resampling.units(points.groups, bootstrap, seed)).theta
     return LawFit(
-        form, objective, {k: float(v) for k, v in form.to_params(theta).items()}, float(found.value[best]), proof,
-        (*points.warnings, *proof.reasons), points, problem, theta, draws,
+        form,
+        objective,
+        {k: float(v) for k, v in form.to_params(theta).items()},
+        float(found.value[best]),
+        proof,
+        (*points.warnings, *proof.reasons),
+        points,
+        problem,
+        theta,
+        draws,
     )

@@ -55,10 +55,7 @@ class Law:
     def to_params(self, theta: Array) -> dict[str, Array]:
         """theta (..., p) -> public parameters, each of shape (...)."""
         with np.errstate(over="ignore"):
-            out = {
-                p: np.exp(theta[..., i]) if p in self.logs else theta[..., i]
-                for i, p in enumerate(self.params)
-            }
+            out = {p: np.exp(theta[..., i]) if p in self.logs else theta[..., i] for i, p in enumerate(self.params)}
             if self.name == "kaplan":
                 gamma = out["alpha_N"]
                 out["Nc"] = np.exp(theta[..., self.index("Nc")] / gamma)
@@ -154,15 +151,13 @@ class RepeatedData(Surface):
         return f, J, []
 
     def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
-        # The repetition terms have long second derivatives; central differences of the gradient are as good here.
-        H = np.empty((len(theta), self.p, self.p))
+        # The repetition terms have long second derivatives; differences of the exact gradient are as good here.
+        H, h = np.empty((len(theta), self.p, self.p)), 1e-6
+        here = np.einsum("bpn,bn->bp", J, w)
         for j in range(self.p):
-            h = 1e-5
-            up, down = theta.copy(), theta.copy()
-            up[:, j] += h
-            down[:, j] -= h
-            diff = self.evaluate(up)[1] - self.evaluate(down)[1]
-            H[:, j] = np.einsum("bpn,bn->bp", diff, w) / (2 * h)
+            moved = theta.copy()
+            moved[:, j] += h
+            H[:, j] = (np.einsum("bpn,bn->bp", self.evaluate(moved)[1], w) - here) / h
         return (H + H.transpose(0, 2, 1)) / 2
 
 
@@ -176,7 +171,7 @@ def repeated(law: Law, theta: Array, x: Array, y: Array, u: Array) -> tuple[Arra
     beyond = base < x  # False also where exponents are not positive
     un = np.where(beyond, base, x)
     gain_D, slope_RD, _ = _saturation(np.expm1(y - u), log_RD)
-    gain_N, slope_RN, slope_r = _saturation(np.expm1(x - un), log_RN)
+    gain_N, slope_RN, slope_r = _saturation(np.expm1(np.minimum(x - un, 300.0)), log_RN)
     log_N, log_D = un + gain_N, u + gain_D
     t = np.stack(np.broadcast_arrays(logE, logA - alpha * log_N, logB - beta * log_D))
     f = np.logaddexp.reduce(t, axis=0)

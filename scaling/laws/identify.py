@@ -7,6 +7,8 @@ quantity: it is not identified. A bootstrap cannot see this, for its refits stay
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from scaling.laws.errors import Array
@@ -18,6 +20,14 @@ REACH_LOG, REACH_EXPONENT, REACH_A = 14.0, 2.5, 6.0  # e-folds, exponents as the
 WIDEST_A = 0.5  # an interval for a that is wider than half of what is possible says nothing of use
 
 Interval = tuple[float, float]
+
+
+def smooth_enough(problem: Problem, residuals: Array) -> Problem:
+    """The same problem with any kink rounded to a twentieth of the noise: too little to move an interval, enough for
+    Newton to walk along a profile."""
+    o = problem.objective
+    sd = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    return replace(problem, objective=replace(o, delta=max(o.delta, 0.05 * sd, 1e-9))) if o.exact else problem
 
 
 def deviance_scale(problem: Problem, residuals: Array, p: int) -> float:
@@ -32,16 +42,15 @@ def deviance_scale(problem: Problem, residuals: Array, p: int) -> float:
         return 1.0 / max(float(np.mean(residuals**2)) * inflate, 1e-30)
     middle = float(np.median(residuals))
     sd = max(1.4826 * float(np.median(np.abs(residuals - middle))) * inflate**0.5, 1e-14)
-    delta = max(o.delta, 1e-6 * sd)
-    u = np.clip(residuals / delta, -o.lo, o.hi)
-    slope = float(ndtr((o.hi * delta - middle) / sd) - ndtr((-o.lo * delta - middle) / sd)) / delta
+    u = np.clip(residuals / o.delta, -o.lo, o.hi)
+    slope = float(ndtr((o.hi * o.delta - middle) / sd) - ndtr((-o.lo * o.delta - middle) / sd)) / o.delta
     return slope / max(float(np.mean(u * u)) * inflate, 1e-30)
 
 
 def profiles(
     problem: Problem, best: Array, weights: Array, scale: float, names: list[str], threshold: float
 ) -> dict[str, Interval]:
-    """Profile intervals of free quantities: coordinates of theta by their law's names, and "a".
+    """Profile intervals of free quantities: coordinates of theta by their law's names, and the exponent "a".
 
     scale: from `deviance_scale`; threshold: in standard deviations. An end is infinite (zero for coefficients, 0 or
     1 for a) where the objective does not rise by that much within reach. All quantities and both sides walk
@@ -51,35 +60,35 @@ def profiles(
     side = np.tile([-1.0, 1.0], len(names))
     rows = np.repeat(names, 2)
     centre = np.array([_coordinate(law, best, name) for name in rows])
-    reach = np.array([REACH_A if k == "a" else REACH_LOG if k in law.logs else REACH_EXPONENT for k in rows])
+    kinds = [REACH_LOG if k in law.logs else REACH_EXPONENT if k in law.params else REACH_A for k in rows]
+    reach = np.array(kinds)
     theta = np.repeat(best[None], len(rows), axis=0)
-    base = problem.minimise(best[None], weights, max_iter=0).value[0]
+    base = problem.minimise(best[None], weights).value[0]
     last, end = np.zeros(len(rows)), np.full(len(rows), np.nan)
     last_at = centre.copy()
     for offset in OFFSETS:
-        at = centre + side * offset * reach
-        constraint, target = _constraints(law, rows, at)
+        k = np.flatnonzero(np.isnan(end))
+        if not len(k):
+            break
+        at = centre[k] + side[k] * offset * reach[k]
+        constraint, target = _constraints(law, rows[k], at)
         # the least move, in the metric, that meets the constraint: an exponent takes its coefficient along
         c = constraint @ T
-        move = (target - np.einsum("bp,bp->b", constraint, theta)) / np.sum(c * c, axis=1)
-        start = theta + (c * move[:, None]) @ T.T
+        move = (target - np.einsum("bp,bp->b", constraint, theta[k])) / np.sum(c * c, axis=1)
         along = T @ np.swapaxes(np.linalg.svd(c[:, None, :])[2][:, 1:], 1, 2)
-        found = problem.minimise(start, weights, along=along, delta0=problem.floor, max_iter=80, tol=1e-6)
-        theta = found.theta
-        rise = np.maximum(found.value - base, 0.0) / problem.objective.scale
-        root = np.sqrt(2 * scale * rise)
-        crossed = np.isnan(end) & (root >= threshold)
-        share = (threshold - last) / np.maximum(root - last, 1e-300)
-        end = np.where(crossed, last_at + share * (at - last_at), end)
-        last, last_at = root, at
-        if not np.isnan(end).any():
-            break
+        found = problem.minimise(
+            theta[k] + (c * move[:, None]) @ T.T, weights, along=along, delta0=problem.floor, max_iter=80, tol=1e-6
+        )
+        root = np.sqrt(2 * scale * np.maximum(found.value - base, 0.0) / problem.objective.scale)
+        share = (threshold - last[k]) / np.maximum(root - last[k], 1e-300)
+        end[k] = np.where(root >= threshold, last_at[k] + share * (at - last_at[k]), np.nan)
+        theta[k], last[k], last_at[k] = found.theta, root, at
     end = np.where(np.isnan(end), side * np.inf, end)
     return {name: _natural(law, name, end[2 * i], end[2 * i + 1]) for i, name in enumerate(names)}
 
 
 def _coordinate(law: Law, theta: Array, name: str) -> float:
-    if name != "a":
+    if name in law.params:
         return float(theta[law.index(name)])
     if law.name == "kaplan":  # a = 1 / (1 + gamma)
         return float(-np.log(theta[law.index("alpha_N")]))
@@ -90,7 +99,7 @@ def _constraints(law: Law, names: Array, at: Array) -> tuple[Array, Array]:
     """Rows c and targets t of c . theta = t that hold each quantity at its value; a is linear once it is fixed."""
     c, t = np.zeros((len(names), len(law.params))), at.copy()
     for i, name in enumerate(names):
-        if name != "a":
+        if name in law.params:
             c[i, law.index(name)] = 1.0
         elif law.name == "kaplan":
             c[i, law.index("alpha_N")], t[i] = 1.0, np.exp(-at[i])
@@ -102,7 +111,7 @@ def _constraints(law: Law, names: Array, at: Array) -> tuple[Array, Array]:
 
 def _natural(law: Law, name: str, low: float, high: float) -> Interval:
     with np.errstate(over="ignore"):
-        if name == "a":
+        if name not in law.params:
             return float(1 / (1 + np.exp(-low))), float(1 / (1 + np.exp(-high)))
         if name in law.logs:
             return float(np.exp(low)), float(np.exp(high))
@@ -113,6 +122,6 @@ def verdict(law: Law, name: str, interval: Interval) -> bool:
     """Whether an interval identifies its quantity: bounded on both sides, away from zero, and for a narrower than
     half of what is possible."""
     low, high = interval
-    if name == "a":
-        return 0 < low and high < 1 and high - low < WIDEST_A
-    return 0 < low and bool(np.isfinite(high))
+    if name not in law.params:
+        return low > 0 and high < 1 and high - low < WIDEST_A
+    return low > 0 and bool(np.isfinite(high))

@@ -61,12 +61,14 @@ def read_points(
         raise LawError(f"U: the {law.name} law needs the number of unique tokens of every run")
     if weights is not None:
         named["weights"] = weights
-    read = dict(zip(named, columns(**named), strict=True))
+    read = dict(zip(named, columns(1, **named), strict=True))
     n, d = read["N"], read.get("D", np.ones_like(read["N"]))
     u, w = read.get("U"), read.get("weights", np.ones_like(n))
     fixed, free = _free(law, tie, fix)
     if len(n) < len(free):
-        raise LawError(f"{len(n)} points for {len(free)} free parameters ({', '.join(free)}): at least as many are needed")
+        raise LawError(
+            f"{len(n)} points for {len(free)} free parameters ({', '.join(free)}): at least as many are needed"
+        )
     labels = None if groups is None else np.asarray(groups).ravel()
     if labels is not None and len(labels) != len(n):
         raise LawError(f"groups: {len(labels)} labels for {len(n)} points")

@@ -20,7 +20,7 @@ def exponent_grid(surface: Surface, points: int, fixed: dict[str, float], tied: 
     axes = []
     for name in law.exponents:
         low, high = law.ranges[name]
-        count = points if name not in ("R_D", "R_N") else 3
+        count = points if not law.uses_U else 4 if name in ("alpha", "beta") else 2
         # logarithmic: exponents of .1 and .2 differ as much as .5 and 1
         axis = np.geomspace(low, high, count)
         axes.append(np.array([fixed[name]]) if name in fixed else axis)
@@ -114,7 +114,7 @@ def starts(surface: Surface, log_loss: Array, weights: Array, fixed: dict[str, f
     and again with E at half and at nine tenths of the smallest loss, so that basins with another E are visited."""
     theta, _ = Projection(surface, log_loss).solve(exponent_grid(surface, 6, fixed, tied), weights)
     law = surface.law
-    if "E" in law.params and "E" not in fixed:
+    if "E" in law.params and "E" not in fixed and not law.uses_U:
         extra = []
         for share in (0.5, 0.9):
             moved = theta.copy()

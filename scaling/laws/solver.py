@@ -16,6 +16,7 @@ from scaling.laws.errors import Array, LawError
 from scaling.laws.forms import Surface
 
 INF = float("inf")
+ROUNDING = 1e-14  # a residual is known to this or so, a gradient to this over delta
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Problem:
         """The smallest smoothing used for a kinked objective, in units of the residual."""
         return self.objective.delta if not self.objective.exact else 1e-8
 
-    def assess(self, theta: Array, w: Array, delta: Array, held: Array, T: Array
-    ) -> tuple[Array, Array, Array, Array]:
+    def assess(self, theta: Array, w: Array, delta: Array, held: Array, T: Array) -> tuple[Array, Array, Array, Array]:
         """Mean objective (B,), gradient (B, q), Hessian (B, q, q) along T, and the gradient's natural size (B,).
 
         `held` (B,) >= delta: points within it count as smooth. It exceeds delta only in the predictor step after
@@ -139,9 +139,7 @@ class Problem:
         found.value *= total
         return found
 
-    def _newton(
-        self, start: Array, w: Array, T: Array, delta0: float | None, max_iter: int, tol: float
-    ) -> Solution:
+    def _newton(self, start: Array, w: Array, T: Array, delta0: float | None, max_iter: int, tol: float) -> Solution:
         """Trust-region Newton on the exact Hessian. For objectives with kinks the smoothing delta is shrunk as each
         member settles (finite continuation, Madsen & Nielsen 1993), down to the objective's own."""
         B, smoothed = len(start), self.objective.smoothed
@@ -154,16 +152,18 @@ class Problem:
             delta = np.maximum(first, self.floor)
         full = w
         value, g, H, size = self.assess(theta, w, delta, delta, T)
+        lost = ~(np.isfinite(value) & np.isfinite(H).all(axis=(1, 2)))  # starts beyond floating point end here
+        radius[lost], value[lost], g[lost], H[lost] = 0.0, np.inf, np.inf, 0.0
         for it in range(max_iter + 1):
             norm = np.linalg.norm(g, axis=1)
             last = delta <= self.floor
-            # a residual is known to 1e-14 or so, a gradient to that over delta
-            settled = norm <= np.where(last, tol, 1e-5) * size + 1e-14 / delta
+            settled = norm <= np.where(last, tol, 1e-5) * size + ROUNDING / delta
             done = (settled & last) | (radius < 1e-13) | (it == max_iter)
             if done.any():
                 k = live[done]
                 out.theta[k], out.delta[k] = theta[done], delta[done]
-                out.gradient[k] = norm[done] / np.maximum(size[done], 1e-12)
+                beyond = np.maximum(norm[done] - ROUNDING / delta[done], 0.0)
+                out.gradient[k] = beyond / np.maximum(size[done], 1e-300)
                 out.curvature[k] = np.linalg.eigvalsh(H[done])[:, 0]
                 keep = ~done
                 if not keep.any():
@@ -254,8 +254,8 @@ def _eigen_step(H: Array, g: Array, radius: Array) -> tuple[Array, Array]:
 
 @dataclass
 class Solution:
-    """theta (B, p), objective summed over points (B,), gradient norm relative to its natural size (B,), least curvature (B,), and the
-    smoothing reached (B,)."""
+    """theta (B, p), objective summed over points (B,), gradient norm relative to the size of its summands (B,),
+    least eigenvalue of the mean objective's Hessian (B,), and the smoothing reached (B,)."""
 
     theta: Array
     value: Array
