@@ -64,6 +64,8 @@ def test_two_points_have_no_finite_error() -> None:
     assert line.ci() == (-np.inf, np.inf)
     low, high = line.band(3.0)
     assert low == 0 and high == np.inf
+    low, high = regress([1.0, 10], [1.0, 5], std=[0.1, 0.1]).ci()  # unless the errors of the points are known
+    assert high - low == pytest.approx(2 * 1.96 * 0.1 * np.sqrt(2) / np.log(10), rel=1e-3)
 
 
 def test_band_holds_the_line_and_is_narrowest_amid_the_points() -> None:

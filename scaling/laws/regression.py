@@ -44,8 +44,8 @@ class Regression:
         return float(np.exp(self.intercept))
 
     def ci(self, level: float = 0.95) -> tuple[float, float]:
-        """Interval of the slope: Student's t with points - 2 degrees of freedom."""
-        half = _t(level, self.points) * self.slope_se if self.points > 2 else np.inf
+        """Interval of the slope: Student's t with points - 2 degrees of freedom, normal where `std` was given."""
+        half = self._quantile(level) * self.slope_se
         return float(self.slope - half), float(self.slope + half)
 
     def predict(self, x: ArrayLike) -> Array:
@@ -55,12 +55,21 @@ class Regression:
     def band(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
         """Interval of the line (not of a new point) at x, in the units of y."""
         log_x = np.log(np.asarray(x, dtype=float))
-        if self.points <= 2:
+        if self.points <= 2 and not self.weighted:
             return np.zeros_like(log_x), np.full_like(log_x, np.inf)
         (ss, si), (_, ii) = self.covariance
-        half = _t(level, self.points) * np.sqrt(np.maximum(ss * log_x**2 + 2 * si * log_x + ii, 0))
+        half = self._quantile(level) * np.sqrt(np.maximum(ss * log_x**2 + 2 * si * log_x + ii, 0))
         centre = self.intercept + self.slope * log_x
         return np.asarray(np.exp(centre - half)), np.asarray(np.exp(centre + half))
+
+    def _quantile(self, level: float) -> float:
+        from scipy.special import ndtri, stdtrit
+
+        if not 0 < level < 1:
+            raise LawError(f"level = {level}: a number between 0 and 1, as .95")
+        if self.weighted:
+            return float(ndtri(0.5 + level / 2))
+        return float(stdtrit(max(1, self.points - 2), 0.5 + level / 2))
 
 
 @dataclass(frozen=True)
@@ -153,11 +162,3 @@ def _r2(log_y: Array, residual: Array, weight: Array | None = None) -> float:
     w = np.ones_like(log_y) if weight is None else weight
     total = w @ (log_y - w @ log_y / w.sum()) ** 2
     return float(1 - w @ residual**2 / total) if total > 0 else float("nan")
-
-
-def _t(level: float, points: int) -> float:
-    if not 0 < level < 1:
-        raise LawError(f"level = {level}: a number between 0 and 1, as .95")
-    from scipy.special import stdtrit
-
-    return float(stdtrit(points - 2, 0.5 + level / 2))
