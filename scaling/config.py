@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -106,12 +107,12 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Where and in which precision a run is computed, and how often it saves what it would need to resume."""
+    """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume."""
 
     name: str = MISSING
     device: str = "auto"
     precision: str = "auto"
-    threads: int = 1
+    threads: int | None = None
     deterministic: bool = False
     checkpoint_every_s: float = 60.0
 
@@ -176,6 +177,10 @@ class TrainConfig:
         for part in ("model", "tokens", "family", "tokenizer", "schedule", "optim"):
             result[part].pop("name")
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.output_dir) / self.study / self.run_name
 
     @property
     def run_name(self) -> str:
@@ -248,7 +253,7 @@ def _problems(c: TrainConfig) -> Iterator[str]:
     values = OmegaConf.structured(c)
     for key in POSITIVE:
         value = OmegaConf.select(values, key)
-        if not value > 0:
+        if value is not None and not value > 0:
             yield f"{key}={value}: must be above 0"
     for key, allowed in CHOICES.items():
         value = OmegaConf.select(values, key)

@@ -33,6 +33,7 @@ from scaling.records import RunRecord
 from scaling.training import curve
 from scaling.training.callbacks import LAST, Checkpoints, Heartbeat
 from scaling.training.evaluate import Stretch, evaluate
+from scaling.training.finished import finished_before
 from scaling.training.module import Diverged, Training
 from scaling.training.tracking import Tracker
 
@@ -55,17 +56,19 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     """Train, evaluate and record one run. Raises ConfigError, with nothing written, for what cannot be run."""
     started = time.perf_counter()
     device, precision = hardware(config)
-    torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(config.trainer.threads or 1)
     store = load_tokens(config.data, config.tokenizer, config.cache_dir)
     borders = curve.chunk_borders(config.steps, CHUNK)
     data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed)
     seed_everything(config.seed, verbose=False)
     model = build(config.family, Shape.of(config, store.vocab_size))
 
-    run_dir = Path(config.output_dir) / config.study / config.run_name
-    done = _finished_before(run_dir, config, store)
-    if done is not None:
+    run_dir = config.run_dir
+    done = finished_before(config, store.data_id)
+    if done is not None and not config.force:
         return Outcome(config.run_name, "skipped", "finished before", done.loss_val)
+    if done is not None:
+        _set_aside(run_dir, done)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock")
     try:
@@ -88,6 +91,9 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
                 record.status, record.error = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
                 logging.getLogger("scaling").error(traceback.format_exc())
                 traceback.clear_frames(error.__traceback__)  # or the model outlives its job
+            except (KeyboardInterrupt, SystemExit):
+                record.status, record.error = "failed", "interrupted: start it again to go on"
+                raise
             finally:
                 record.ended = _now()
                 record.wall_s = time.perf_counter() - started
@@ -187,24 +193,10 @@ def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
     return {min(ends, key=lambda end: abs(end - config.steps / 2**k)) for k in range(1, affordable + 1) if ends}
 
 
-def _finished_before(run_dir: Path, config: TrainConfig, store: TokenStore) -> RunRecord | None:
-    """The record of a finished run of the same data; other data under this name is refused."""
-    if not (run_dir / records.FILE).exists():
-        return None
-    record = records.read(run_dir)
-    if record.status != "finished":
-        return None
-    if config.force:
-        aside = run_dir.parent / ".replaced" / f"{run_dir.name}-{record.ended or ''}".replace(":", "")
-        aside.parent.mkdir(exist_ok=True)
-        run_dir.rename(aside)
-        return None
-    if record.data_id != store.data_id:
-        raise ConfigError(
-            f"data: {run_dir} was trained on data_id={record.data_id}, this is {store.data_id}: "
-            "choose another study=, or force=true"
-        )
-    return record
+def _set_aside(run_dir: Path, done: RunRecord) -> None:
+    aside = run_dir.parent / ".replaced" / f"{run_dir.name}-{done.ended or ''}".replace(":", "")
+    aside.parent.mkdir(exist_ok=True)
+    run_dir.rename(aside)
 
 
 def _new_record(
