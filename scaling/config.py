@@ -143,6 +143,7 @@ class TrainConfig:
     dry_run: bool = False
     keep_weights: bool = False
     force: bool = False
+    ladder: list[int] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     family: FamilyConfig = field(default_factory=FamilyConfig)
@@ -154,8 +155,24 @@ class TrainConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     @property
+    def steps_before(self) -> int:
+        """Steps on the rungs of the ladder below this run's budget; 0 for fresh weights."""
+        below = (rung for rung in self.ladder if rung < self.tokens.budget)
+        return sum(steps_within(rung, self.batch_size, self.seq_len) for rung in below)
+
+    @property
     def steps(self) -> int:
-        return steps_within(self.tokens.budget, self.batch_size, self.seq_len)
+        """All optimizer steps of this run, those before its own budget included."""
+        return self.steps_before + steps_within(self.tokens.budget, self.batch_size, self.seq_len)
+
+    @property
+    def tokens_trained(self) -> int:
+        """All training tokens of this run."""
+        return self.steps * self.batch_size * self.seq_len
+
+    @property
+    def tokens_before(self) -> int:
+        return self.steps_before * self.batch_size * self.seq_len
 
     @property
     def lr(self) -> float:
@@ -170,6 +187,8 @@ class TrainConfig:
         """Hash of everything that changes the result: labels, places and logging do not."""
         c = asdict(self)
         result = {k: c[k] for k in ("seed", "batch_size", "seq_len", "eval_tokens", "eval")}
+        if self.ladder:
+            result["ladder"] = [rung for rung in self.ladder if rung < self.tokens.budget]
         result |= {k: c[k] for k in ("model", "tokens", "family", "tokenizer", "schedule")}
         result["data"] = {k: c["data"][k] for k in ("name", "options")}
         result["optim"] = {k: v for k, v in c["optim"].items() if k not in ("lr", "lr_rule")} | {"lr": self.lr}
@@ -263,11 +282,13 @@ def _problems(c: TrainConfig) -> Iterator[str]:
         yield f"study={c.study!r}: must be a plain name, without / \\ : ; , # ? quotes or a leading dot"
     if c.model.d_model % c.model.n_heads:
         yield f"model.n_heads={c.model.n_heads}: must divide model.d_model={c.model.d_model}"
-    if c.steps < 1:
+    if steps_within(c.tokens.budget, c.batch_size, c.seq_len) < 1:
         yield (
             f"tokens.budget={c.tokens.budget}: must be at least one step of "
             f"batch_size*seq_len={c.batch_size * c.seq_len} tokens"
         )
+    if c.ladder:
+        yield from _ladder_problems(c)
     if c.eval_tokens % c.seq_len:
         yield f"eval_tokens={c.eval_tokens}: must be a multiple of seq_len={c.seq_len}"
     if not 0 < c.lr < float("inf"):
@@ -292,6 +313,18 @@ def _problems(c: TrainConfig) -> Iterator[str]:
     for key, beta in {"optim.beta1": c.optim.beta1, "optim.beta2": c.optim.beta2}.items():
         if not 0 <= beta < 1:
             yield f"{key}={beta}: must be in [0, 1)"
+
+
+def _ladder_problems(c: TrainConfig) -> Iterator[str]:
+    """One model is carried on through all rungs only if each run begins as the one below it did."""
+    if c.ladder != sorted(set(c.ladder)) or c.ladder[0] < c.batch_size * c.seq_len:
+        yield f"ladder={c.ladder}: must be rising token budgets, each at least one step of batch_size*seq_len tokens"
+    if c.tokens.budget not in c.ladder:
+        yield f"tokens.budget={c.tokens.budget}: must be a rung of ladder={c.ladder}"
+    if (c.schedule.kind, c.schedule.warmup) != ("constant", 0):
+        yield f"schedule.kind={c.schedule.kind}: a ladder takes schedule=constant with schedule.warmup=0"
+    if c.optim.lr is None and c.optim.lr_rule.tokens != 0:
+        yield f"optim.lr_rule.tokens={c.optim.lr_rule.tokens}: a ladder takes one rate for all budgets, optim.lr=…"
 
 
 def register(name: str, schema: type) -> None:

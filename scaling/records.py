@@ -4,6 +4,7 @@ Flat, one file per run, written atomically; analysis needs nothing else. Losses 
 per token. A record is `running` from the first second, so a study can be watched from its files alone.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,11 @@ class RecordError(ValueError):
 
 @dataclass
 class RunRecord:
-    """One run. `None` is what is not known (yet); every other unit is in the name or in `accounting`."""
+    """One run. `None` is what is not known (yet); every other unit is in the name or in `accounting`.
+
+    Where weights were carried on from smaller budgets (`tokens_before` > 0), `tokens` and `flops` are those of the
+    last budget alone, as the article counts them, and `tokens_done` counts all.
+    """
 
     run_id: str
     study: str
@@ -42,6 +47,7 @@ class RunRecord:
     n_active: int = 0
     tokens: int = 0
     tokens_budget: int = 0
+    tokens_before: int = 0
     tokens_unique: int = 0
     tokens_done: int = 0
     epochs: float = 0.0
@@ -102,6 +108,13 @@ def read(run_dir: Path) -> RunRecord:
 def run_dirs(study_dir: Path) -> Iterator[Path]:
     """Directories of a study that hold a record, by name."""
     return (path.parent for path in sorted(study_dir.glob(f"*/{FILE}")))
+
+
+def readable(study_dir: Path) -> Iterator[RunRecord]:
+    """The whole records of a study, by name of their run."""
+    for run_dir in run_dirs(study_dir):
+        with contextlib.suppress(RecordError):
+            yield read(run_dir)
 
 
 def atomic_write(path: Path, text: str) -> None:

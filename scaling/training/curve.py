@@ -30,16 +30,22 @@ class Row:
     epoch: float
 
 
-def windows(steps: int) -> list[int]:
-    """Last steps of at most WINDOWS log-spaced windows; the last one is `steps`."""
-    if steps <= WINDOWS:
-        return list(range(1, steps + 1))
-    return sorted({round(steps ** (i / WINDOWS)) for i in range(1, WINDOWS + 1)})
+def windows(steps: int, before: int = 0) -> list[int]:
+    """Last steps of at most WINDOWS log-spaced windows; the last one is `steps`, and one ends at `before`."""
+    ends = {round(steps ** (i / WINDOWS)) for i in range(1, WINDOWS + 1)} if steps > WINDOWS else range(1, steps + 1)
+    return sorted({*ends, before} - {0})
 
 
-def chunk_borders(steps: int, at_most: int) -> list[int]:
+def chunk_borders(steps: int, at_most: int, before: int = 0) -> list[int]:
     """Steps at which training comes up for air: every window's end, and every `at_most` steps between."""
-    return sorted({*windows(steps), *range(at_most, steps, at_most)})
+    return sorted({*windows(steps, before), *range(at_most, steps, at_most)})
+
+
+def mean_loss(rows: list[Row], after: int) -> float:
+    """Mean training loss over the steps that follow step `after`, with which a window ends."""
+    lengths = [(row.step - start, row) for start, row in zip([0, *(r.step for r in rows)], rows, strict=False)]
+    own = [(n, row) for n, row in lengths if row.step > after]
+    return sum(n * row.loss_train for n, row in own) / sum(n for n, _ in own)
 
 
 def write(rows: list[Row], run_dir: Path) -> None:

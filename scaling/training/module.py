@@ -43,7 +43,7 @@ class Training(LightningModule):
         self.validate, self.on_row, self.validate_at = validate, on_row, validate_at
         self.steps_done = 0
         self.rows: list[Row] = []
-        self._ends = windows(config.steps)
+        self._ends = windows(config.steps, config.steps_before)
         self._window_loss: Tensor | None = None
         self._window_start = 0
 

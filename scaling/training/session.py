@@ -58,7 +58,7 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     device, precision = hardware(config)
     torch.set_num_threads(config.trainer.threads or 1)
     store = load_tokens(config.data, config.tokenizer, config.cache_dir)
-    borders = curve.chunk_borders(config.steps, CHUNK)
+    borders = curve.chunk_borders(config.steps, CHUNK, config.steps_before)
     data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed)
     seed_everything(config.seed, verbose=False)
     model = build(config.family, Shape.of(config, store.vocab_size))
@@ -178,8 +178,11 @@ def _train(
             record.loss_val = evaluate(model, valid, device)
     if whole.tokens_per_byte is not None:
         record.bits_per_byte = record.loss_val * whole.tokens_per_byte / 0.6931471805599453
-    record.loss_train = module.rows[-1].loss_train
-    record.tokens_done = record.tokens
+    # the article's loss is a running mean over the budget
+    record.loss_train = (
+        curve.mean_loss(module.rows, config.steps_before) if config.ladder else module.rows[-1].loss_train
+    )
+    record.tokens_done = config.tokens_trained
     record.tokens_per_s = heartbeat.tokens / heartbeat.seconds if heartbeat.seconds else None
     if config.keep_weights:
         torch.save(model.state_dict(), run_dir / "weights.pt")
@@ -189,7 +192,7 @@ def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
     """Windows' ends nearest to 1/2, 1/4, … of the run, as many as EVAL_SHARE of its compute pays for."""
     price = valid.sequences.numel() / 3  # a forward pass is a third of a training step
     affordable = int(EVAL_SHARE * config.tokens.budget / price)
-    ends = curve.windows(config.steps)[:-1]
+    ends = curve.windows(config.steps, config.steps_before)[:-1]
     return {min(ends, key=lambda end: abs(end - config.steps / 2**k)) for k in range(1, affordable + 1) if ends}
 
 
@@ -208,7 +211,7 @@ def _new_record(
     overrides: Sequence[str],
 ) -> RunRecord:
     counts, m = model.counts(), config.model
-    tokens = config.steps * config.batch_size * config.seq_len
+    tokens = config.tokens_trained - config.tokens_before
     per_epoch = (len(store.train) - 1) // config.seq_len * config.seq_len
     return RunRecord(
         run_id=config.run_hash,
@@ -227,6 +230,7 @@ def _new_record(
         n_active=counts.n_active,
         tokens=tokens,
         tokens_budget=config.tokens.budget,
+        tokens_before=config.tokens_before,
         tokens_unique=min(tokens, per_epoch),
         epochs=tokens / per_epoch,
         flops_per_token=model.flops_per_token(),
@@ -238,7 +242,7 @@ def _new_record(
         lr=config.lr,
         schedule=config.schedule.name,
         optim=config.optim.name,
-        eval=config.eval,
+        eval="train" if config.ladder else config.eval,
         eval_tokens=config.eval_tokens,
         data=config.data.name,
         data_id=store.data_id,
