@@ -1,22 +1,29 @@
-"""A sweep on one machine: a pool of workers that import once and run jobs side by side, longest first.
+"""A sweep on one machine: what is finished is skipped, the rest runs side by side, longest first.
 
-A worker that dies (killed, out of memory) costs its job one retry and nothing else. Every job writes its own
-record; this file only decides who runs when and tells the person watching.
+Every job writes its own record; this file only decides who runs when, and says how it ended.
 """
 
-import multiprocessing
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
+from scaling import records
 from scaling.config import ConfigError, TrainConfig
+from scaling.launcher.machine import MAX_THREADS, Layout, cpu_count, layout
+from scaling.launcher.plan import Planned, finished_paces, make_plan
+from scaling.launcher.pool import Done, Pool, call
 from scaling.launcher.preflight import wandb_mode
-from scaling.launcher.progress import show
+from scaling.launcher.progress import Display
+from scaling.launcher.stopping import ctrl_c_is_sigterm, stop_on_sigterm, working
+from scaling.launcher.survey import corpus_of, load_all, survey
+from scaling.launcher.table import duration, plural, print_plan, print_table, summary
+from scaling.training.finished import finished_before
+
+GOOD = {"finished", "skipped"}
+_began = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -24,67 +31,94 @@ class Job:
     config: TrainConfig
     overrides: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return self.config.run_name
+
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a job as the sweep saw it; `status` as in a record, or skipped or busy."""
+    """The end of a job as the sweep saw it; `status` as in a record, or skipped, busy, interrupted, not started."""
 
     run_name: str
     status: str
     reason: str = ""
     loss_val: float | None = None
-    wall_s: float = 0.0
 
 
 def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
-    (ready,) = _prepared([job])
-    result = _run(ready)
-    print(describe(result))
-    return 0 if result.status in ("finished", "skipped") else 1
+    if job.config.dry_run:
+        return run_sweep([job])
+    (job,) = _prepared([job])
+    stop_on_sigterm()
+    ctrl_c_is_sigterm()
+    try:
+        with working():
+            result = _run(_with_threads(job, min(cpu_count(), MAX_THREADS)))
+    except SystemExit:
+        print(f"{job}: interrupted; the same line goes on with it")
+        return 130
+    loss = f"  loss {result.loss_val:.4f}" if result.loss_val is not None else ""
+    print(f"{job}  {result.status}{loss}" + (f"  ({result.reason})" if result.reason else ""))
+    return 0 if result.status in GOOD else 1
 
 
 def run_sweep(jobs: Sequence[Job], workers: int | None = None) -> int:
     """All jobs, side by side. Returns the exit code: 0 if every run is finished now."""
-    ready = sorted(_prepared(jobs), key=rough_cost, reverse=True)
-    n_workers = min(workers or default_workers(ready), len(ready))
-    started = time.perf_counter()
-    results = list(show(_results(ready, n_workers), len(ready), n_workers))
-    counts = Counter(result.status for result in results)
-    print(f"{len(results)} runs in {time.perf_counter() - started:.0f} s: " + summary(counts))
-    for result in results:
-        if result.status not in ("finished", "skipped"):
-            print(f"  {describe(result)}")
-    return 0 if set(counts) <= {"finished", "skipped"} else 1
+    if workers is not None and workers < 1:
+        raise ConfigError(f"hydra.launcher.jobs={workers}: must be above 0, or null for the rule")
+    jobs = _prepared(jobs)
+    before = _finished(jobs)
+    if any(job.config.dry_run for job in jobs):
+        return _dry_run(jobs, before, workers)
+    todo = [job for job in jobs if str(job) not in before]
+    print(f"{plural(len(jobs), 'run')}: {len(before)} finished before, {len(todo)} to do", flush=True)
+    results, stopped = _train(todo, len(before), workers) if todo else ([], None)
+    return _close([*before.values(), *results], stopped)
 
 
-def default_workers(jobs: Sequence[Job]) -> int:
-    """As many jobs as there are cores for their threads."""
-    return max(1, (os.cpu_count() or 1) // max(job.config.trainer.threads for job in jobs))
+def _train(jobs: Sequence[Job], n_before: int, workers: int | None) -> tuple[list[Result], int | None]:
+    """Results of these jobs, and the signal that ended the sweep early, if one did."""
+    runs, chosen = _surveyed(jobs, {}, workers)
+    by_name = {str(job): (_with_threads(job, chosen.threads), run) for job, run in zip(jobs, runs, strict=True)}
+    ordered = sorted(by_name.values(), key=lambda both: both[1].work.flops, reverse=True)
+    pool: Pool[Job] = Pool(chosen.workers, chosen.slots)
+    results = []
+    with Display([run for _, run in ordered], chosen.workers, finished_paces(runs)[0], n_before) as display:
+        for done in pool.results(_run, [job for job, _ in ordered]):
+            if done is not None:
+                results.append(_result(done, pool.stopped))
+                display.ended(results[-1])
+            display.refresh({str(job) for job in pool.running()})
+    missing = by_name.keys() - {result.run_name for result in results}
+    return [*results, *(Result(name, "not started") for name in missing)], pool.stopped
 
 
-def rough_cost(job: Job) -> float:
-    """Good enough to start the longest first: a transformer's products per token, times tokens."""
-    m = job.config.model
-    weights = m.n_layers * m.d_model * (4 * m.d_model + 2 * m.d_mlp) + m.d_model * job.config.tokenizer.vocab_size
-    return float(weights) * job.config.tokens.budget
-
-
-def describe(result: Result) -> str:
-    loss = f" loss {result.loss_val:.4f}" if result.loss_val is not None else ""
-    reason = f" ({result.reason})" if result.reason else ""
-    return f"{result.run_name}: {result.status}{loss}{reason}"
-
-
-def summary(counts: Counter[str]) -> str:
-    return ", ".join(f"{n} {status}" for status, n in counts.most_common())
+def _dry_run(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | None) -> int:
+    runs, chosen = _surveyed(jobs, before, workers)
+    setup_s = time.perf_counter() - _began
+    plan = make_plan(runs, chosen)
+    print_plan(plan)
+    todo = [run for run in plan.runs if not run.skip]
+    alone = sum(run.seconds for run in todo)
+    print(
+        f"{plural(len(jobs), 'run')}: {len(before)} finished before, {len(todo)} to do, "
+        f"{sum(run.work.flops for run in todo):.3g} FLOPs, {duration(alone)} of one job after the other"
+    )
+    if todo:
+        timed = f"{plan.n_timed} of {plural(plan.n_shapes, 'shape')} timed now, the others from finished runs"
+        print(
+            f"about {duration(setup_s + plan.total_s)} in all: {chosen.workers} side by side, "
+            f"{plural(chosen.threads, 'thread')} each, {duration(setup_s)} of it to start ({timed})"
+        )
+    return 0
 
 
 def _prepared(jobs: Sequence[Job]) -> list[Job]:
     """Decide once for all jobs what depends on the machine; refuse what cannot be run as a whole."""
     if not jobs:
         raise ConfigError("no runs: the sweep matches nothing")
-    names = Counter(job.config.run_name for job in jobs)
+    names = Counter(str(job) for job in jobs)
     twice = [name for name, n in names.items() if n > 1]
     if twice:
         raise ConfigError(f"{twice[0]}: {names[twice[0]]} jobs of this sweep are the same run")
@@ -95,8 +129,44 @@ def _prepared(jobs: Sequence[Job]) -> list[Job]:
     return [_with_mode(job, resolved[job.config.logger.mode]) for job in jobs]
 
 
+def _finished(jobs: Sequence[Job]) -> dict[str, Result]:
+    """Runs that need no worker at all. The tokens are built here if they are not in the cache."""
+    began = time.perf_counter()
+    stores = load_all([job.config for job in jobs])
+    if (seconds := time.perf_counter() - began) > 3:
+        print(f"tokens: {duration(seconds)} to build them into the cache", flush=True)
+    results = {}
+    for job in jobs:
+        try:
+            record = finished_before(job.config, stores[corpus_of(job.config)].data_id)
+        except records.RecordError:
+            continue  # that run's own failure
+        if record is not None and not job.config.force:
+            results[str(job)] = Result(str(job), "skipped", "finished before", record.loss_val)
+    return results
+
+
+def _surveyed(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | None) -> tuple[list[Planned], Layout]:
+    machine, sizes = call(survey, [job.config for job in jobs])
+    runs = [
+        Planned(job.config, size, before[str(job)].reason if str(job) in before else "")
+        for job, size in zip(jobs, sizes, strict=True)
+    ]
+    needs = [run.size.need for run in runs if not run.skip] or [run.size.need for run in runs]
+    threads = max((job.config.trainer.threads or 0 for job in jobs), default=0) or None
+    chosen = layout(machine, needs, workers, threads)
+    if chosen.warning:
+        print(f"warning: {chosen.warning}")
+    return runs, chosen
+
+
 def _with_mode(job: Job, mode: str) -> Job:
     return replace(job, config=replace(job.config, logger=replace(job.config.logger, mode=mode)))
+
+
+def _with_threads(job: Job, threads: int) -> Job:
+    trainer = job.config.trainer
+    return replace(job, config=replace(job.config, trainer=replace(trainer, threads=trainer.threads or threads)))
 
 
 def _run(job: Job) -> Result:
@@ -104,43 +174,35 @@ def _run(job: Job) -> Result:
     from scaling.training import session
 
     outcome = session.run(job.config, job.overrides)
-    return Result(outcome.run_name, outcome.status, outcome.reason, outcome.loss_val, outcome.wall_s)
+    return Result(outcome.run_name, outcome.status, outcome.reason, outcome.loss_val)
 
 
-def _results(jobs: Sequence[Job], n_workers: int) -> Iterator[Result]:
-    """Results in the order of their arrival."""
-    import queue
+def _result(done: Done[Job], stopped: int | None) -> Result:
+    name, error = str(done.item), done.error
+    if error is None:
+        assert isinstance(done.value, Result)
+        return done.value
+    if stopped is not None:
+        return Result(name, "interrupted")
+    if isinstance(error, ProcessExpired):
+        return Result(name, "failed", f"its worker died twice ({error})")
+    return Result(name, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before workers load their BLAS; jobs set their own count
-    multiprocessing.set_forkserver_preload(["scaling.training.session", "wandb"])
-    pool = ProcessPool(max_workers=n_workers, context=multiprocessing.get_context("forkserver"))
-    arrivals: queue.Queue[tuple[Job, int, object]] = queue.Queue()
 
-    def submit(job: Job, attempt: int) -> None:
-        future = pool.schedule(_run, args=[job])
-        future.add_done_callback(lambda done: arrivals.put((job, attempt, done)))
+def _close(results: Sequence[Result], stopped: int | None) -> int:
+    """The sweep's last words, and its exit code."""
+    counts = Counter(result.status for result in results)
+    print(f"{plural(len(results), 'run')} in {duration(time.perf_counter() - _began)}: {summary(counts)}")
+    told = [result for result in results if result.status not in GOOD | {"not started"}]
+    if told:
+        print_table(("run", "ended", "loss", "reason"), list(_rows(told)))
+    if stopped is not None:
+        print("stopped: the same line finishes what is missing")
+        return 128 + stopped
+    return 0 if counts.keys() <= GOOD else 1
 
-    try:
-        for job in jobs:
-            submit(job, attempt=1)
-        waiting = len(jobs)
-        while waiting:
-            job, attempt, future = arrivals.get()
-            name = job.config.run_name
-            try:
-                yield future.result()  # type: ignore[attr-defined]
-            except ProcessExpired as death:
-                if attempt == 1:
-                    print(f"{name}: its worker died ({death}), trying once more", file=sys.stderr)
-                    submit(job, attempt=2)
-                    continue
-                yield Result(name, "failed", f"its worker died twice ({death})")
-            except Exception as error:
-                yield Result(name, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
-            waiting -= 1
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
+
+def _rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
+    for result in results:
+        loss = f"{result.loss_val:.4f}" if result.loss_val is not None else ""
+        yield (result.run_name, result.status, loss, result.reason)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scaling.config import ConfigError, TrainConfig, typed
 from scaling.launcher.local import Job, run_sweep
+from scaling.launcher.pool import warm_up
 
 
 class GridSweeper(BasicSweeper):
@@ -45,6 +46,7 @@ class LocalLauncher(Launcher):
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        warm_up()
         jobs = [Job(self._compose(overrides), tuple(overrides)) for overrides in job_overrides]
         code = run_sweep(jobs, workers=self.jobs)
         returns = [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
