@@ -49,7 +49,7 @@ def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
     if job.config.dry_run:
         return run_sweep([job])
-    (job,) = _prepared([job])
+    (job,) = _with_wandb([job])
     stop_on_sigterm()
     ctrl_c_is_sigterm()
     try:
@@ -67,11 +67,11 @@ def run_sweep(jobs: Sequence[Job], workers: int | None = None) -> int:
     """All jobs, side by side. Returns the exit code: 0 if every run is finished now."""
     if workers is not None and workers < 1:
         raise ConfigError(f"hydra.launcher.jobs={workers}: must be above 0, or null for the rule")
-    jobs = _prepared(jobs)
+    _check(jobs)
     before = _finished(jobs)
     if any(job.config.dry_run for job in jobs):
         return _dry_run(jobs, before, workers)
-    todo = [job for job in jobs if str(job) not in before]
+    todo = _with_wandb([job for job in jobs if str(job) not in before])
     print(f"{plural(len(jobs), 'run')}: {len(before)} finished before, {len(todo)} to do", flush=True)
     results, stopped = _train(todo, len(before), workers) if todo else ([], None)
     return _close([*before.values(), *results], stopped)
@@ -114,19 +114,27 @@ def _dry_run(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | N
     return 0
 
 
-def _prepared(jobs: Sequence[Job]) -> list[Job]:
-    """Decide once for all jobs what depends on the machine; refuse what cannot be run as a whole."""
+def _check(jobs: Sequence[Job]) -> None:
+    """Refuse what cannot be run as a whole."""
     if not jobs:
         raise ConfigError("no runs: the sweep matches nothing")
     names = Counter(str(job) for job in jobs)
     twice = [name for name, n in names.items() if n > 1]
     if twice:
         raise ConfigError(f"{twice[0]}: {names[twice[0]]} jobs of this sweep are the same run")
-    modes = {job.config.logger.mode for job in jobs}
-    resolved = {mode: wandb_mode(mode) for mode in modes}
-    if "auto" in modes:
+
+
+def _with_wandb(jobs: Sequence[Job]) -> list[Job]:
+    """Whether W&B goes online is decided once for all jobs."""
+    resolved = {mode: wandb_mode(mode) for mode in {job.config.logger.mode for job in jobs}}
+    if "auto" in resolved:
         print(f"W&B {resolved['auto']}" + (": no key on this machine" if resolved["auto"] == "offline" else ""))
-    return [_with_mode(job, resolved[job.config.logger.mode]) for job in jobs]
+    return [
+        replace(
+            job, config=replace(job.config, logger=replace(job.config.logger, mode=resolved[job.config.logger.mode]))
+        )
+        for job in jobs
+    ]
 
 
 def _finished(jobs: Sequence[Job]) -> dict[str, Result]:
@@ -158,10 +166,6 @@ def _surveyed(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | 
     if chosen.warning:
         print(f"warning: {chosen.warning}")
     return runs, chosen
-
-
-def _with_mode(job: Job, mode: str) -> Job:
-    return replace(job, config=replace(job.config, logger=replace(job.config.logger, mode=mode)))
 
 
 def _with_threads(job: Job, threads: int) -> Job:

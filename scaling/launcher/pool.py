@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -64,12 +65,14 @@ class Pool(Generic[Item]):
         self._futures: dict[ProcessFuture, tuple[Item, int]] = {}
 
     def running(self) -> list[Item]:
-        return [item for future, (item, _) in self._futures.items() if future.running()]
+        return [item for item, _ in self._futures.values()]
 
     def results(self, function: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[Done[Item] | None]:
         """In the order of their arrival; None about once a second, for whoever watches."""
         warm_up()
+        waiting = deque((item, 1) for item in items)
         arrivals: queue.SimpleQueue[ProcessFuture | int] = queue.SimpleQueue()  # may be put to by a signal handler
+        deadline = float("inf")
         with tempfile.TemporaryDirectory() as locks, signals_to(arrivals.put):
             pool = ProcessPool(
                 self.workers,
@@ -78,17 +81,13 @@ class Pool(Generic[Item]):
                 initargs=(self.slots, locks),
                 context=multiprocessing.get_context("forkserver"),
             )
-
-            def submit(item: Item, attempt: int) -> None:
-                future = pool.schedule(_work, args=(function, item))
-                self._futures[future] = (item, attempt)
-                future.add_done_callback(arrivals.put)  # type: ignore[arg-type]
-
             try:
-                for item in items:
-                    submit(item, attempt=1)
-                deadline = float("inf")
-                while self._futures and time.monotonic() < deadline:
+                while (waiting or self._futures) and time.monotonic() < deadline:
+                    while waiting and len(self._futures) < self.workers:
+                        item, attempt = waiting.popleft()
+                        future = pool.schedule(_work, args=(function, item))
+                        self._futures[future] = (item, attempt)
+                        future.add_done_callback(arrivals.put)  # type: ignore[arg-type]
                     try:
                         arrived = arrivals.get(timeout=TICK_S)
                     except queue.Empty:
@@ -96,31 +95,22 @@ class Pool(Generic[Item]):
                         continue
                     if isinstance(arrived, int):
                         self.stopped, deadline = arrived, time.monotonic() + GRACE_S
-                        self._ask_to_stop()
+                        waiting.clear()
+                        for process in multiprocessing.active_children():
+                            process.terminate()
                         continue
                     item, attempt = self._futures.pop(arrived)
-                    if arrived.cancelled():
-                        continue
                     error = arrived.exception()
                     if isinstance(error, ProcessExpired) and not self.stopped and attempt == 1:
                         print(f"{item}: its worker died ({error}), trying once more", file=sys.stderr)
-                        submit(item, attempt=2)
+                        waiting.appendleft((item, 2))
                         continue
                     yield Done(item, None if error else arrived.result(), error)
-                yield from (Done(item, error=TimeoutError()) for item in self.running())
-                pool.close() if not self.stopped else pool.stop()
-            except BaseException:
-                pool.stop()
-                raise
+                for item in self.running():
+                    yield Done(item, error=TimeoutError())
             finally:
+                pool.stop()
                 pool.join()
-
-    def _ask_to_stop(self) -> None:
-        for future in list(self._futures):
-            if not future.running():
-                future.cancel()
-        for process in multiprocessing.active_children():
-            process.terminate()
 
 
 def _enter(slots: Sequence[str], locks: str) -> None:

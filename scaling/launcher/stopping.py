@@ -21,13 +21,17 @@ def ctrl_c_is_sigterm() -> None:
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Around a job. Refuses to begin another one after the signal."""
+    """Around a job. After the signal it leaves by a plain SystemExit (Lightning's own would cost the parent its import)
+    and lets no other begin.
+    """
     global _busy
     if _asked:
         raise SystemExit(128 + signal.SIGTERM)
     _busy = True
     try:
         yield
+    except SystemExit:
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         _busy = False
 
