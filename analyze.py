@@ -1,5 +1,9 @@
 """What a study's runs say:  python analyze.py study=default   (how it is doing: --config-name=status)"""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small systems: threads only get in each other's way
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 

@@ -67,6 +67,7 @@ def test_it_prints_the_answer_in_a_few_lines(report):
     assert len(stdout.splitlines()) < 25
     assert "known: 117 of 118 runs (1 diverged)" in stdout
     assert "b = 1 - a by construction" in stdout
+    assert "answer: N_opt ~ C^0.40 [0.40, 0.40]" in stdout
     assert stdout.strip().endswith(f"report: {out / 'report.html'}")
 
 
@@ -74,7 +75,7 @@ def test_the_frontier_regression_of_interior_points_is_near_the_truth(report):
     out, _, _ = report
     fits = json.loads((out / "fits.json").read_text())
     (row,) = [
-        e for e in fits["estimates"] if e["method"] == "frontier, interior points" and e["counting"] == "total_6nd"
+        e for e in fits["estimates"] if e["method"] == "frontier, interior points" and e["counting"] == "total, 6ND"
     ]
     assert row["identified"]
     assert abs(row["a"] - TRUE_A) < 0.06

@@ -1,76 +1,110 @@
-"""The analysis of one selection of runs: frontier, regressions, verdicts, under every counting of N and C."""
+"""The analysis of one selection of runs: every method under every counting, and what each can and cannot tell."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws import Exponents, Frontier, FrontierRegression, LawError, frontier
+from scaling.laws import Envelope, Frontier, FrontierRegression, GridBias, HoldOut, Isoflop, Kaplan
+from scaling.report import methods, parametric
 from scaling.report.estimate import Estimate
+from scaling.report.parametric import Fit, Noise
 from scaling.sources.select import Selection
 from scaling.sources.table import Counting
 
-ALL = "frontier, every point"
-INTERIOR = "frontier, interior points"
-EDGE_SHARE = 0.1  # a line through more edge points than this is a picture of the grid
-STUDENT = "Student's t of the regression"
+SLICE_METHODS = ("local", "akima")
+HOLD_OUT_DRAWS = 200
+PARAMETRIC_FIRST = ("data_constrained, huber", "chinchilla, huber")
 
 
 @dataclass(frozen=True)
 class FrontierView:
-    """The Pareto frontier under one counting; `regression` is None, and `why` set, where no line can be drawn."""
+    """The Pareto frontier under one counting; `regression` is None where no line can be drawn."""
 
     counting: Counting
     frontier: Frontier
     regression: FrontierRegression | None
-    why: str = ""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a selection of runs says. `frontiers[0]` is under the primary counting, as figures and answers are."""
+    """What a selection of runs says. Figures and answers are under the primary counting: `frontiers[0]`, `fits[0]`,
+    `envelope`, `isoflops`, `grid_bias`, `hold_outs`. What could not be done is in `missing`, by name."""
 
     selection: Selection
     frontiers: tuple[FrontierView, ...]
+    envelope: Envelope | None
+    isoflops: tuple[Isoflop, ...]
+    fits: tuple[Fit, ...]
+    noise: Noise | None
+    grid_bias: GridBias | None
+    hold_outs: tuple[HoldOut, ...]
+    kaplan: Kaplan | None
+    kaplan_counting: Counting
     estimates: tuple[Estimate, ...]
-    notes: tuple[str, ...]
+    missing: dict[str, str]
     entropy_rate: float | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.selection.notes
 
-def analyse(selection: Selection) -> Analysis:
-    """Every method under every counting. Needs one usable run; what it cannot say, it says."""
-    views = tuple(_view(selection, counting) for counting in selection.table.countings)
-    estimates = tuple(e for view in views for e in _from_frontier(view))
-    return Analysis(selection, views, estimates, selection.notes, _entropy_rate(selection))
-
-
-def _view(selection: Selection, counting: Counting) -> FrontierView:
-    runs = selection.used
-    found = frontier(counting.N(runs), runs["tokens"], counting.C(runs), runs["loss"])
-    try:
-        return FrontierView(counting, found, found.regress())
-    except LawError as error:
-        return FrontierView(counting, found, None, str(error))
+    @property
+    def answer(self) -> Estimate | None:
+        """The identified estimate to go by, under the primary count of N: a parametric law before isoFLOP slices
+        before training curves before the frontier; None where nothing is identified."""
+        primary = self.selection.primary
+        known = {e.method: e for e in self.estimates if e.identified and e.counting.n == primary.n}
+        slices = (methods.ISOFLOP.format(method) for method in SLICE_METHODS)
+        order = (*PARAMETRIC_FIRST, *slices, methods.ENVELOPE, methods.INTERIOR)
+        return next((known[name] for name in order if name in known), None)
 
 
-def _from_frontier(view: FrontierView) -> list[Estimate]:
-    line, counting = view.regression, view.counting
-    if line is None:
-        return [Estimate.none(method, counting, view.why) for method in (ALL, INTERIOR)]
-    on_edge, points = int((~view.frontier.interior).sum()), len(view.frontier.C)
-    at_edge = f"{on_edge} of {points} points are the edge of the grid"
-    on_grid = on_edge > EDGE_SHARE * points
-    every = f"not identified: {at_edge}, no optima" if on_grid else line.verdict if not line.identified else at_edge
-    interior = Estimate.none(INTERIOR, counting, line.verdict)
-    if line.interior is not None:
-        interior = _row(INTERIOR, counting, line.interior, line.identified, line.verdict)
-    return [_row(ALL, counting, line.all, line.identified and not on_grid, every), interior]
-
-
-def _row(method: str, counting: Counting, found: Exponents, identified: bool, verdict: str) -> Estimate:
-    """A pair of regression lines as a row; two points make a line but hold no interval."""
-    a_ci, b_ci, points = found.N.ci(), found.D.ci(), found.N.points
-    note = found.note if found.note.startswith("b = 1 - a") else ""
-    return Estimate(method, counting, found.a, found.b, a_ci, b_ci, points, identified, verdict, STUDENT, note)
+def analyse(
+    selection: Selection, *, bootstrap: int = 500, seed: int = 0, say: Callable[[str], None] = lambda text: None
+) -> Analysis:
+    """Every method under every counting. Needs one usable run; what it cannot say, it says. `say` hears of progress."""
+    views, rows, found_envelope = [], [], []
+    read = selection.table.read_curves
+    curves = read(list(selection.used["run"])) if read is not None else None
+    for counting in selection.table.countings:
+        say(f"frontier and training curves: {counting.label}")
+        front, line, estimates = methods.from_frontier(selection, counting, bootstrap, seed)
+        views.append(FrontierView(counting, front, line))
+        lower, estimate = methods.from_curves(selection, curves, counting, bootstrap, seed)
+        found_envelope.append(lower)
+        rows += [*estimates, estimate]
+    say("parametric laws")
+    fits = parametric.fit_all(selection, bootstrap, seed)
+    noise = parametric.noise_of(selection, fits)
+    say("isoFLOP slices, hold-out and the grid")
+    slices = []
+    for counting in selection.table.countings:
+        for method in SLICE_METHODS:
+            sd = noise.sd if noise is not None else None
+            found, estimate = methods.from_slices(selection, counting, method, sd, bootstrap, seed)
+            rows.append(estimate)
+            if counting == selection.primary and found is not None:
+                slices.append(found)
+    grid, no_grid = parametric.bias_of_grid(selection, noise)
+    held, no_hold_out = parametric.held_out(selection, min(bootstrap, HOLD_OUT_DRAWS), seed)
+    theirs, kaplan_counting, no_kaplan = parametric.kaplan_set(selection)
+    missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan}
+    return Analysis(
+        selection=selection,
+        frontiers=tuple(views),
+        envelope=found_envelope[0],
+        isoflops=tuple(slices),
+        fits=fits,
+        noise=noise,
+        grid_bias=grid,
+        hold_outs=held,
+        kaplan=theirs,
+        kaplan_counting=kaplan_counting,
+        estimates=(*rows, *(parametric.as_estimate(fit, fits) for fit in fits)),
+        missing={name: why for name, why in missing.items() if why},
+        entropy_rate=_entropy_rate(selection),
+    )
 
 
 def _entropy_rate(selection: Selection) -> float | None:

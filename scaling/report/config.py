@@ -26,8 +26,8 @@ class AnalyzeConfig:
     @property
     def name(self) -> str:
         """Study on which the report is."""
-        if self.study is None and self.source.name == "csv" and self.source.path:
-            return Path(self.source.path).stem
+        if self.study is None and self.source.path:
+            return Path(self.source.path).resolve().stem
         return self.study or "default"
 
     @property

@@ -1,10 +1,13 @@
 """One row of the table of exponents: a method under a counting, with its interval and its verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from scaling.laws import Exponents, SlopeBootstrap
 from scaling.sources.table import Counting
 
 Interval = tuple[float, float]
+STUDENT = "Student's t of the regression"
+RESAMPLED = "bootstrap over runs"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,23 @@ class Estimate:
     note: str = ""
 
     @staticmethod
-    def none(method: str, counting: Counting, why: str, points: int = 0) -> "Estimate":
+    def none(method: str, counting: Counting, why: str) -> "Estimate":
         """A method that has nothing to say about these runs."""
-        verdict = why if why.startswith("not identified") else f"not identified: {why}"
-        return Estimate(method, counting, None, None, None, None, points, False, verdict)
+        return Estimate(method, counting, None, None, None, None, 0, False, not_identified(why))
+
+    @staticmethod
+    def line(method: str, counting: Counting, found: Exponents, identified: bool, verdict: str) -> "Estimate":
+        """A pair of regression lines; two points make a line but hold no interval."""
+        a_ci, b_ci, points = found.N.ci(), found.D.ci(), found.N.points
+        note = found.note if found.note.startswith("b = 1 - a") else ""
+        return Estimate(method, counting, found.a, found.b, a_ci, b_ci, points, identified, verdict, STUDENT, note)
+
+    def resampled(self, slopes: SlopeBootstrap) -> "Estimate":
+        """The same with the interval of a from resampled runs; that of b only where it is 1 - a."""
+        low, high = slopes.ci()
+        b_ci = (1 - high, 1 - low) if self.note else self.b_ci
+        return replace(self, a_ci=(low, high), b_ci=b_ci, interval=RESAMPLED)
+
+
+def not_identified(why: str) -> str:
+    return why if why.startswith("not identified") else f"not identified: {why}"

@@ -1,4 +1,4 @@
-"""The article's two figures, for print: loss against compute, and the efficient frontier."""
+"""Figures for print: the article's two (loss against compute, efficient frontier) here, the others in `diagnostics`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scaling.laws import Frontier, Regression
+from scaling.report import diagnostics
 from scaling.report.analysis import Analysis
 from scaling.report.axes import log_axis, named_ticks, power
 from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, colours, count, interval
@@ -140,4 +141,9 @@ def _line(what: str, name: str, line: Regression) -> str:
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "loss_vs_compute": loss_vs_compute,
     "efficient_frontier": efficient_frontier,
+    "allocation": diagnostics.allocation,
+    "isoflop_slices": diagnostics.isoflop_slices,
+    "exponents": diagnostics.exponents,
+    "residuals": diagnostics.residuals,
+    "grid_bias": diagnostics.grid_bias,
 }

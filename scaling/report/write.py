@@ -23,10 +23,14 @@ def analyze(cfg: DictConfig) -> None:
 
     table = read_source(config)
     selections = select(table, where=config.where, group_by=config.group_by)
+    from rich.console import Console
+
     for selection in selections:
         out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
-        analysis = analyse(selection)
-        page = write_report(analysis, config.name, out)
+        with Console(stderr=True).status("") as status:  # nothing where there is no terminal
+            analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, say=status.update)
+            status.update("figures and tables")
+            page = write_report(analysis, config.name, out)
         print(answer(analysis, config.name))
         print(f"report: {page}")
 
