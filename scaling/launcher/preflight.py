@@ -1,22 +1,33 @@
 """Decided once for a whole sweep, before any worker exists: does W&B go online?"""
 
-import netrc
-import os
+import subprocess
+import sys
+
+from scaling.account import NO_KEY, WAIT_S, has_key
+from scaling.config import ConfigError
+
+START_S = 30  # for a busy machine to load the client, on top of its own wait
 
 
-def wandb_mode(asked: str) -> str:
-    """`auto` becomes online where this machine has a key, offline otherwise; anything else stays."""
-    if asked != "auto":
-        return asked
-    return "online" if _has_key() else "offline"
+def wandb_mode(asked: str) -> tuple[str, str]:
+    """`auto` becomes online where the key works, offline otherwise; and why. Raises ConfigError for an online without.
+
+    The client is asked in a process of its own: it starts a service that workers must not share with their parent.
+    """
+    if asked not in ("auto", "online"):
+        return asked, ""
+    problem = _problem() if has_key() else NO_KEY
+    if problem and asked == "online":
+        raise ConfigError(f"logger.mode=online: {problem}; allowed: auto, offline, or `wandb login` first")
+    return ("offline", problem) if problem else ("online", "")
 
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+def _problem() -> str:
+    command = [sys.executable, "-m", "scaling.account"]
     try:
-        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    base = os.environ.get("WANDB_BASE_URL", "wandb.ai").split("//")[-1]
-    return any("wandb" in host or host == base for host in hosts)
+        asked = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT_S + START_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer from its client within {WAIT_S + START_S} s"
+    return "" if asked.returncode == 0 else asked.stdout.strip() or "its client could not be asked"

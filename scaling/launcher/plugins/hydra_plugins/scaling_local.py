@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scaling.config import ConfigError, TrainConfig, typed
 from scaling.launcher.local import Job, run_sweep
-from scaling.launcher.pool import warm_up
+from scaling.launcher.pool import side_by_side, warm_up
 
 
 class GridSweeper(BasicSweeper):
@@ -47,7 +47,8 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         warm_up()
-        jobs = [Job(self._compose(overrides), tuple(overrides)) for overrides in job_overrides]
+        configs = side_by_side(self._compose, job_overrides)
+        jobs = [Job(config, tuple(overrides)) for config, overrides in zip(configs, job_overrides, strict=True)]
         code = run_sweep(jobs, workers=self.jobs)
         returns = [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
         if code:
