@@ -136,8 +136,9 @@ class LawFit:
 
     @cached_property
     def identified(self) -> dict[str, bool]:
-        """Per free parameter and for a: whether the data bound it (95 % profile interval finite, away from zero,
-        and for a narrower than 0.5) and the grid can tell (three sizes and three token counts at least)."""
+        """Per free parameter and for a: whether the data bound it (95 % profile interval finite, away from zero, and
+        for a narrower than (.25, .75) on the scale of odds) and the grid can tell (three sizes and three token
+        counts at least)."""
         known = {k: identify.verdict(self.law, k, v) for k, v in self._profiles(0.95).items()}
         if self.points.structural:
             known = dict.fromkeys(known, False)

@@ -17,7 +17,7 @@ from scaling.laws.solver import Problem
 
 OFFSETS = np.geomspace(2e-3, 1.0, 18)  # of the reach; geometric, since widths span decades
 REACH_LOG, REACH_EXPONENT, REACH_A = 14.0, 2.5, 6.0  # e-folds, exponents as they are, a in log odds
-WIDEST_A = 0.5  # an interval for a that is wider than half of what is possible says nothing of use
+WIDEST_ODDS = 9.0  # of a / (1 - a), high over low: an interval as wide as (.25, .75) says nothing of use
 
 Interval = tuple[float, float]
 
@@ -57,6 +57,7 @@ def profiles(
     outwards together, each step started from the one before.
     """
     law, T = problem.surface.law, problem.T
+    wanted, names = names, [k for k in names if np.isfinite(_coordinate(law, best, k))]
     side = np.tile([-1.0, 1.0], len(names))
     rows = np.repeat(names, 2)
     centre = np.array([_coordinate(law, best, name) for name in rows])
@@ -84,15 +85,18 @@ def profiles(
         end[k] = np.where(root >= threshold, last_at[k] + share * (at - last_at[k]), np.nan)
         theta[k], last[k], last_at[k] = found.theta, root, at
     end = np.where(np.isnan(end), side * np.inf, end)
-    return {name: _natural(law, name, end[2 * i], end[2 * i + 1]) for i, name in enumerate(names)}
+    out = {name: _natural(law, name, end[2 * i], end[2 * i + 1]) for i, name in enumerate(names)}
+    return {name: out.get(name, (0.0, 1.0)) for name in wanted}  # a of exponents that are not positive may be anything
 
 
 def _coordinate(law: Law, theta: Array, name: str) -> float:
     if name in law.params:
         return float(theta[law.index(name)])
     if law.name == "kaplan":  # a = 1 / (1 + gamma)
-        return float(-np.log(theta[law.index("alpha_N")]))
-    return float(np.log(theta[law.index("beta")] / theta[law.index("alpha")]))
+        alpha, beta = theta[law.index("alpha_N")], 1.0
+    else:
+        alpha, beta = theta[law.index("alpha")], theta[law.index("beta")]
+    return float(np.log(beta / alpha)) if alpha > 0 and beta > 0 else float("nan")
 
 
 def _constraints(law: Law, names: Array, at: Array) -> tuple[Array, Array]:
@@ -120,8 +124,8 @@ def _natural(law: Law, name: str, low: float, high: float) -> Interval:
 
 def verdict(law: Law, name: str, interval: Interval) -> bool:
     """Whether an interval identifies its quantity: bounded on both sides, away from zero, and for a narrower than
-    half of what is possible."""
+    (.25, .75), on the scale of odds."""
     low, high = interval
     if name not in law.params:
-        return low > 0 and high < 1 and high - low < WIDEST_A
+        return low > 0 and high < 1 and high * (1 - low) < WIDEST_ODDS * low * (1 - high)
     return low > 0 and bool(np.isfinite(high))

@@ -36,26 +36,29 @@ def exponent_grid(surface: Surface, points: int, fixed: dict[str, float], tied: 
 
 def nnls(Phi: Array, y: Array, w: Array) -> tuple[Array, Array]:
     """Weighted non-negative least squares for many small problems at once: Phi (S, K, n), y and w (S, n) ->
-    coefficients (S, K) and weighted residual sum of squares (S,). Every support is solved in closed form and the
-    best feasible one kept, which is exact and, with K <= 3 columns, cheap."""
-    S, K, _ = Phi.shape
+    coefficients (S, K) and weighted residual sum of squares (S,). Where the free solution has a negative
+    entry every support is solved and the best feasible one kept: exact and, with K <= 3 columns, cheap."""
+    K = Phi.shape[1]
     scale = np.sqrt(np.einsum("skn,sn->sk", Phi**2, w))
     scale[scale == 0] = 1.0
     X = Phi / scale[:, :, None]
     gram = (X * w[:, None]) @ X.transpose(0, 2, 1)
     moment = np.einsum("skn,sn->sk", X, w * y)
     energy = np.einsum("sn,sn->s", w * y, y)
-    best, coef = np.full(S, np.inf), np.zeros((S, K))
-    for k in range(1, K + 1):
+    # the ridge only keeps collinear columns (equal exponents) solvable; it moves nothing else
+    coef = np.linalg.solve(gram + 1e-13 * np.eye(K), moment[:, :, None])[..., 0]
+    best = energy - np.einsum("sk,sk->s", coef, moment)
+    rest = np.flatnonzero((coef < 0).any(axis=1))
+    if len(rest):
+        best[rest], coef[rest] = np.inf, 0.0
+    for k in range(1, K if len(rest) else 1):
         for support in map(list, combinations(range(K), k)):
-            # the ridge only keeps collinear columns (equal exponents) solvable; it moves nothing else
-            G = gram[:, support][:, :, support] + 1e-13 * np.eye(k)
-            c = np.linalg.solve(G, moment[:, support, None])[..., 0]
-            rss = energy - np.einsum("sk,sk->s", c, moment[:, support])
-            take = (c >= 0).all(axis=1) & (rss < best)
-            best[take] = rss[take]
-            coef[take] = 0.0
-            coef[np.ix_(take, support)] = c[take]
+            G = gram[rest][:, support][:, :, support]
+            c = np.linalg.solve(G + 1e-13 * np.eye(k), moment[rest][:, support, None])[..., 0]
+            rss = energy[rest] - np.einsum("sk,sk->s", c, moment[rest][:, support])
+            take = (c >= 0).all(axis=1) & (rss < best[rest])
+            best[rest[take]], coef[rest[take]] = rss[take], 0.0
+            coef[np.ix_(rest[take], support)] = c[take]
     return coef / scale, np.maximum(best, 0.0)
 
 
