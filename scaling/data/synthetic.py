@@ -45,6 +45,10 @@ def synthetic(
     ]:
         if not low <= value <= high:
             raise ConfigError(f"data.options.{name}={value}: must be between {low} and {high}")
+    if n_symbols ** (order + 1) > PROBABILITIES:
+        raise ConfigError(
+            f"data.options.order={order}: n_symbols^(order + 1) must not exceed {PROBABILITIES}, n_symbols={n_symbols}"
+        )
     stamp = hashlib.sha256(json.dumps([options, sizes, VERSION]).encode()).hexdigest()
 
     @cache
@@ -60,20 +64,29 @@ def synthetic(
 
 
 VERSION = 1  # raise when the same options would give another stream
+PROBABILITIES = 1 << 24  # most that a source may have
+ZIPF, SPREAD, DECAY, BEND = 1.5, 3.5, 0.3, 2.0
 
 
 def transitions(n_symbols: int, order: int, seed: int) -> np.ndarray:
-    """(n_symbols,) * (order + 1) probabilities of the next symbol (last axis) given the ones before it."""
+    """(n_symbols,) * (order + 1) probabilities of the next symbol (last axis) given the ones before it.
+
+    A random teacher: log p(c | x) = -ZIPF log rank(c) + sum_r w_r tanh(BEND sum_j A[j, x_j, r]) H[r, c] + const,
+    with Gaussian A and H and weights w_r ~ r^-DECAY of norm SPREAD. Most of it is a sum over the symbols before,
+    which a small model learns soon; the rest is particular to each context, and contexts are Zipf distributed:
+    there is always a rarer one left for more tokens to show and for more parameters to hold.
+    """
     rng = np.random.default_rng([seed, 0])
-    rank = np.arange(1, n_symbols + 1)
-    p = 1 / rank
-    p /= p.sum()
-    for k in range(1, order + 1):
-        # Each longer context moves its shorter one's distribution
-        tilt = rng.standard_normal((n_symbols,) * (k + 1))
-        p = p * np.exp(1.2 * tilt)
-        p = p / p.sum(-1, keepdims=True)
-    return p
+    shape = (n_symbols,) * order
+    projected = np.zeros((*shape, n_symbols))
+    for j in range(order):
+        axes = [n_symbols if axis == j else 1 for axis in range(order)]
+        projected = projected + rng.standard_normal((*axes, n_symbols))
+    weights = np.arange(1.0, n_symbols + 1) ** -DECAY
+    features = np.tanh(BEND * projected) * (SPREAD * weights / np.linalg.norm(weights))
+    logits = features @ rng.standard_normal((n_symbols, n_symbols)) - ZIPF * np.log(np.arange(1, n_symbols + 1))
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
 
 
 def stationary(p: np.ndarray) -> np.ndarray:
