@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from wandb_server import WandbServer
 
 from scaling.cli import register_plugins
 from scaling.config import TrainConfig, register, typed
@@ -61,3 +62,20 @@ def small(
         f"data.path={corpus_dir} cache_dir={cache_dir} output_dir={tmp_path}"
     ).split()
     return lambda *overrides: hydra_conf(*base, *overrides)
+
+
+@pytest.fixture
+def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A W&B server of our own, for the client of this process and of its children."""
+    server = WandbServer()
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment(home).items():
+        monkeypatch.setenv(name, value)
+    yield server
+    import wandb
+
+    wandb.teardown()  # the service of this process knows this server's address
+    server.stop()

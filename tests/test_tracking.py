@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaling import records
+from scaling.config import ConfigError
 from scaling.launcher.preflight import wandb_mode
 from scaling.training import session
 
@@ -18,11 +19,11 @@ def no_key(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
 
 
-def test_online_only_where_there_is_a_key(no_key, monkeypatch):
-    assert wandb_mode("auto") == "offline"
-    assert wandb_mode("none") == "none"
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert wandb_mode("auto") == "online"
+def test_without_a_key_all_is_offline(no_key):
+    assert wandb_mode("auto") == ("offline", "no key on this machine")
+    assert wandb_mode("none") == ("none", "") and wandb_mode("offline") == ("offline", "")
+    with pytest.raises(ConfigError, match="^logger.mode=online: no key on this machine; allowed: auto, offline, or .*$"):
+        wandb_mode("online")
 
 
 def test_two_jobs_of_one_process_are_two_offline_runs(no_key, small, tmp_path):

@@ -128,11 +128,11 @@ def _with_wandb(jobs: Sequence[Job]) -> list[Job]:
     """Whether W&B goes online is decided once for all jobs."""
     resolved = {mode: wandb_mode(mode) for mode in {job.config.logger.mode for job in jobs}}
     if "auto" in resolved:
-        print(f"W&B {resolved['auto']}" + (": no key on this machine" if resolved["auto"] == "offline" else ""))
+        mode, why = resolved["auto"]
+        print(f"W&B {mode}: {why}" if why else f"W&B {mode}")
+    modes = {asked: mode for asked, (mode, _) in resolved.items()}
     return [
-        replace(
-            job, config=replace(job.config, logger=replace(job.config.logger, mode=resolved[job.config.logger.mode]))
-        )
+        replace(job, config=replace(job.config, logger=replace(job.config.logger, mode=modes[job.config.logger.mode])))
         for job in jobs
     ]
 

@@ -41,6 +41,10 @@ def read_source(config: AnalyzeConfig) -> RunTable:
         from scaling.sources.csv import read_csv
 
         return read_csv(config.source)
+    if config.source.name == "wandb":
+        from scaling.sources.wandb import read_wandb
+
+        return read_wandb(config.source, config.study)
     from scaling.sources.local import read_local
 
     return read_local(config.runs_dir)

@@ -1,5 +1,6 @@
 """Anybody's runs: one CSV file, its columns mapped by name, its units checked before anything is believed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,13 @@ FAR_FROM_6ND = 30.0
 def read_csv(source: SourceConfig) -> RunTable:
     """A row per run. Raises ConfigError in one line for a bad path, column, cell or unit."""
     path = Path(source.path or "")
-    raw = _load(path)
-    names = _mapping(source.columns, raw, path)
-    values = {key: _numbers(raw[name], key, name) for key, name in names.items()}
+    return from_columns(_load(path), source, path.name, lambda i: f"line {i + 2}")
+
+
+def from_columns(raw: pd.DataFrame, source: SourceConfig, origin: str, row: Callable[[int], str]) -> RunTable:
+    """The table that `source.columns` make of anybody's columns; `row(i)` says which one cannot be used."""
+    names = _mapping(source.columns, raw, origin)
+    values = {key: _numbers(raw[name], key, name, row) for key, name in names.items()}
     notes: list[str] = []
     loss, note = _in_nats(values["loss"], names["loss"], source.unit)
     notes += note
@@ -55,9 +60,9 @@ def read_csv(source: SourceConfig) -> RunTable:
         reason="",
     )
     if "run" not in runs:
-        runs["run"] = [f"line {i + 2}" for i in range(len(runs))]
+        runs["run"] = [row(i) for i in range(len(runs))]
     runs["run"] = runs["run"].astype(str)
-    return RunTable(path.name, runs, _countings(given["D"], given["C"]), tuple(notes))
+    return RunTable(origin, runs, _countings(given["D"], given["C"]), tuple(notes))
 
 
 def _countings(has_d: bool, has_c: bool) -> tuple[Counting, ...]:
@@ -80,26 +85,26 @@ def _load(path: Path) -> pd.DataFrame:
     return raw
 
 
-def _mapping(columns: ColumnsConfig, raw: pd.DataFrame, path: Path) -> dict[str, str]:
+def _mapping(columns: ColumnsConfig, raw: pd.DataFrame, origin: str) -> dict[str, str]:
     """Key of source.columns -> column of the file."""
     there = "columns: " + ", ".join(raw.columns)
     names = {}
     for key in TARGET:
         asked = getattr(columns, key)
         if asked is not None and asked not in raw.columns:
-            raise ConfigError(f"source.columns.{key}={asked}: no such column in {path.name}; {there}")
+            raise ConfigError(f"source.columns.{key}={asked}: no such column in {origin}; {there}")
         if asked is not None or key in raw.columns:
             names[key] = asked or key
     for key in ("N", "loss"):
         if key not in names:
-            raise ConfigError(f"source.columns.{key}=null: {path.name} has no column named {key}; {there}")
+            raise ConfigError(f"source.columns.{key}=null: {origin} has no column named {key}; {there}")
     if "D" not in names and "C" not in names:
-        raise ConfigError(f"source.columns.D=null: {path.name} has no column named D or C, one is needed; {there}")
+        raise ConfigError(f"source.columns.D=null: {origin} has no column named D or C, one is needed; {there}")
     return names
 
 
-def _numbers(column: pd.Series, key: str, name: str) -> pd.Series:
-    """Numbers above zero, or NaN for an empty cell; anything else is an error that names its line."""
+def _numbers(column: pd.Series, key: str, name: str, row: Callable[[int], str]) -> pd.Series:
+    """Numbers above zero, or NaN for an empty cell; anything else is an error that names its row."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     lowest = -np.inf if key == "seed" else 0.0
     text = column.notna() & numbers.isna()
@@ -107,7 +112,7 @@ def _numbers(column: pd.Series, key: str, name: str) -> pd.Series:
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         raise ConfigError(
-            f"source.columns.{key}={name}: line {at + 2} is {column.iloc[at]!s}; every value must be a number"
+            f"source.columns.{key}={name}: {row(at)} is {column.iloc[at]!s}; every value must be a number"
             f"{'' if key == 'seed' else ' above 0'} ({int(wrong.sum())} of {len(column)} are not)"
         )
     return numbers

@@ -47,8 +47,13 @@ def _row(run_dir: Path) -> dict[str, object]:
         record = records.read(run_dir)
     except records.RecordError as error:
         return {"run": run_dir.name, "status": "failed", "reason": str(error)}
+    return row_of(record, run_dir.name)
+
+
+def row_of(record: records.RunRecord, name: str) -> dict[str, object]:
+    """A record as a row of the table."""
     return vars(record) | {
-        "run": run_dir.name,
+        "run": name,
         "reason": record.error or "",
         "loss": record.loss_val,
         # a tied head has no parameters of its own, but its matrix product is paid for like any other

@@ -139,7 +139,7 @@ def _train(
 
     def on_row(row: curve.Row) -> None:
         curve.write(module.rows, run_dir)
-        tracker.log(row)
+        tracker.log(module.rows)
 
     module = Training(
         model,
@@ -166,6 +166,7 @@ def _train(
         use_distributed_sampler=False,
     )
     trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    tracker.log(module.rows)  # a run that was cut short after its last row has none to come
 
     model.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
