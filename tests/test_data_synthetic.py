@@ -108,6 +108,9 @@ def test_store_holds_the_source_and_its_truth(tmp_path: Path) -> None:
     assert store.entropies == pytest.approx(entropies(transitions(12, 2, 0)))
     assert store.entropy_rate == store.entropies[-1]
     assert not np.array_equal(store.train[:600], store.test)
+    _, h1, h2 = store.entropies
+    assert store.floor(16) == pytest.approx((h1 + 15 * h2) / 16)
+    assert store.floor(1) == pytest.approx(h1)
 
 
 def test_seed_decides_the_data(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ class TokenStore:
         """Nats per token that no model of any size can beat, where it is known exactly."""
         return self.entropies[-1] if self.entropies else None
 
+    def floor(self, seq_len: int) -> float | None:
+        """Lowest loss (nats per token) within reach where a window's first target has one token before it.
+
+        Above the entropy rate by what the first few targets of a window of `seq_len` lack in context.
+        """
+        if self.entropies is None:
+            return None
+        last = len(self.entropies) - 1
+        return sum(self.entropies[min(seen, last)] for seen in range(1, seq_len + 1)) / seq_len
+
 
 def load_tokens(data: DataConfig, tokenizer: TokenizerConfig, cache_dir: str) -> TokenStore:
     """The token ids of a corpus, from the cache or built into it. Raises ConfigError."""
