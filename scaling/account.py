@@ -3,9 +3,11 @@
 `python -m scaling.account` prints what is wrong, or nothing: a caller that should not load or hold the client asks so.
 """
 
+import contextlib
 import netrc
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.config import ConfigError
@@ -33,14 +35,25 @@ def connect(wait_s: int = WAIT_S) -> "wandb.Api":
     """The public API, logged in. Raises ConfigError in one line for no key, a bad one, or no server in time."""
     if not has_key():
         raise ConfigError(NO_KEY)
-    os.environ["WANDB_ERROR_REPORTING"] = "false"
-    os.environ["WANDB_SILENT"] = "true"
+    os.environ.update(WANDB_ERROR_REPORTING="false", WANDB_SILENT="true")
     import wandb
 
     try:
         return wandb.Api(timeout=wait_s)
     except wandb.errors.Error as error:
         raise ConfigError(_why(error, wait_s)) from None
+
+
+@contextlib.contextmanager
+def asking(what: str) -> Iterator[None]:
+    """What goes wrong between the client and the server becomes a ConfigError of one line about `what`."""
+    try:
+        yield
+    except (ConfigError, ValueError):
+        raise
+    except Exception as error:  # the client has no one base of its errors
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"{what}: W&B could not be asked: {line}") from None
 
 
 def _why(error: Exception, wait_s: int) -> str:

@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from scaling import dashboard, records
-from scaling.account import connect
+from scaling.account import asking, connect
 from scaling.config import ConfigError
 
 BATCH = 25
@@ -57,7 +57,8 @@ def sync(study: Path) -> int:
         api = connect(WAIT_S)
         os.environ["WANDB_MODE"] = "online"
         for project in {(u.entity, u.project) for u in uploads}:
-            _upload(api, [u for u in uploads if (u.entity, u.project) == project])
+            with asking(str(study)):
+                _upload(api, [u for u in uploads if (u.entity, u.project) == project])
     failed = {u.run_dir.name: u.problem for u in uploads if u.problem} | unreadable
     for name, why in failed.items():
         print(f"  {name}: {why}", file=sys.stderr)

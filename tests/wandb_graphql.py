@@ -185,6 +185,7 @@ class Backend:
         return {"project": project_node(asked["entity"], asked["project"]) | {"run": node}}
 
     op_RunFullHistory = op_Run
+    op_GetDefaultEntity = op_Viewer
 
 
 def matches(run: Run, wanted: Json) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from scaling import dashboard
-from scaling.account import connect
+from scaling.account import asking, connect
 from scaling.config import ConfigError
 from scaling.records import RunRecord, atomic_write
 from scaling.sources.config import SourceConfig
@@ -33,7 +33,8 @@ def read_wandb(source: SourceConfig, study: str | None = None) -> RunTable:
     api = _api()
     path, asked = source.path or "", _filters(source, study)
     store = _Store(Path(source.cache_dir or "~/.cache/scaling").expanduser(), api.settings["base_url"], path)
-    pulled = _pull(api, path, asked, store)
+    with asking(f"source.path={path}"):
+        pulled = _pull(api, path, asked, store)
     if not pulled:
         raise ConfigError(f"source.path={path}: no runs" + (f" with {json.dumps(asked)}" if asked else ""))
     if source.maps_columns:
@@ -42,7 +43,7 @@ def read_wandb(source: SourceConfig, study: str | None = None) -> RunTable:
 
     def read_curves(names: Sequence[str]) -> pd.DataFrame:
         runs = {name: pulled[ids[name]] for name in names}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with asking(f"source.path={path}"), ThreadPoolExecutor(AT_ONCE) as pool:
             curves = list(pool.map(lambda run: _curve(api, path, run, store), runs.values()))
         rows = [
             {**row, "run": name, "loss_val": math.nan if row["loss_val"] is None else row["loss_val"]}

@@ -79,7 +79,8 @@ class Tracker:
 
 
 def _start(config: TrainConfig, record: RunRecord, run_dir: Path) -> Any:
-    os.environ["WANDB_ERROR_REPORTING"] = "false"  # offline means no socket at all
+    # offline means no socket at all; a sweep's screen is its own
+    os.environ.update(WANDB_ERROR_REPORTING="false", WANDB_SILENT="true")
     for name, value in BOUNDS.items():
         os.environ.setdefault(name, value)
     import wandb
