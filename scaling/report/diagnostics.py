@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scaling.report.analysis import Analysis
 from scaling.report.axes import log_axis, named_ticks, power
 from scaling.report.methods import SLICE, columns, is_isoflop_design
-from scaling.report.style import ACCENT, INK, MUTED, TRUTH, colours, count, flops
+from scaling.report.style import ACCENT, INK, MUTED, TRUTH, VECTORS, colours, count, flops
 
 SLICES_DRAWN = 9
 NAMED_SIZES = 12
@@ -34,7 +34,7 @@ def exponents(analysis: Analysis) -> Figure | None:
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.axvline(0.5, color=MUTED, lw=0.8, ls=":")
     axes.set_xlabel("a in N_opt ~ C^a, with 95 % interval (hollow: not identified)")
-    axes.set_title(f"Every method (N: {analysis.selection.primary.n_label} parameters)")
+    axes.set_title(f"Every method (count of N: {analysis.selection.primary.n_label})")
     return figure
 
 
@@ -83,12 +83,14 @@ def _slice(
 
 
 def allocation(analysis: Analysis) -> Figure | None:
-    """N_opt over C by every method that names one: what each would have you train."""
+    """N_opt over C by every method that names one: what each would have you train. None where nothing is identified."""
+    if analysis.answer is None:
+        return None
     view, fit = analysis.frontiers[0], analysis.fits[0].found if analysis.fits else None
     N, D, C, _ = columns(analysis.selection, view.counting)
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
-    axes.scatter(C, N, s=9, color="#d4d4d8", label="runs", zorder=1)
+    axes.scatter(C, N, s=9, color="#d4d4d8", label="runs", zorder=1, rasterized=len(N) > VECTORS)
     inside = view.frontier.interior & view.frontier.supported
     if inside.any():
         axes.scatter(view.frontier.C[inside], view.frontier.N[inside], s=30, color=INK, label="frontier, interior")
@@ -102,7 +104,7 @@ def allocation(analysis: Analysis) -> Figure | None:
             low, high = best * np.exp(np.multiply.outer([-2, 2], one.std[one.used]))
             axes.vlines(at, low, high, color=VIOLET, lw=0.9, alpha=0.6)
             axes.scatter(at, best, marker=marker, s=22, color=VIOLET, label=f"isoFLOP, {one.method} (2 sd)")
-    if fit is not None and analysis.answer is not None and fit.identified["a"]:
+    if fit is not None and fit.identified["a"]:
         k = float(np.median(C / (N * D)))
         grid = np.geomspace(C.min(), C.max(), 40)
         found = [fit.optimal(float(c), k=k) for c in grid]
@@ -117,8 +119,7 @@ def allocation(analysis: Analysis) -> Figure | None:
     )
     if len(sizes := N.unique()) <= NAMED_SIZES:
         named_ticks(axes, "y", sizes.tolist(), count)
-    title = "The best size for a budget" + ("" if analysis.answer else ": not identified by these runs")
-    axes.set_title(title)
+    axes.set_title("The best size for a budget")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     return figure
 
@@ -140,7 +141,7 @@ def residuals(analysis: Analysis) -> Figure | None:
             axes.plot(D.to_numpy()[rows][order], off[rows][order], "o-", color=colour, ms=4, lw=0.8, label=count(size))
         axes.legend(title="N", loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     else:
-        shown = axes.scatter(D, off, c=np.log10(N), s=12, cmap="viridis", linewidths=0)
+        shown = axes.scatter(D, off, c=np.log10(N), s=12, cmap="viridis", linewidths=0, rasterized=len(N) > VECTORS)
         bar = figure.colorbar(shown, ax=axes, label=f"N, parameters ({analysis.selection.primary.n_label})", pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: count(10**value))
     axes.axhline(0, color=INK, lw=0.8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,11 +12,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scaling.laws import Frontier, Regression
+from scaling.laws import Frontier
 from scaling.report import diagnostics
 from scaling.report.analysis import Analysis
 from scaling.report.axes import log_axis, named_ticks, power
-from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, colours, count, interval
+from scaling.report.estimate import Estimate
+from scaling.report.methods import EVERY, INTERIOR
+from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, VECTORS, colours, count, interval
 
 NAMED_SIZES = 12  # more sizes than this are told apart by a colour bar
 DRAWN_CURVES = 200  # more curves than this hide each other
@@ -29,7 +32,10 @@ def write(analysis: Analysis, out: Path) -> dict[str, Path]:
     with mpl.rc_context(RC):
         for name, draw in FIGURES.items():
             figure = draw(analysis)
-            if figure is not None:
+            if figure is None:  # nor from an earlier report
+                for kind in ("png", "svg"):
+                    (out / f"{name}.{kind}").unlink(missing_ok=True)
+            else:
                 figure.savefig(out / f"{name}.png")
                 figure.savefig(out / f"{name}.svg", metadata={"Date": None})
                 drawn[name] = out / f"{name}.svg"
@@ -46,7 +52,8 @@ def loss_vs_compute(analysis: Analysis) -> Figure:
     if len(sizes) <= NAMED_SIZES:
         _by_size(axes, analysis, C, N, sizes)
     else:
-        shown = axes.scatter(C, runs["loss"], c=N, s=14, cmap="viridis", norm=LogNorm(), linewidths=0)
+        look: dict[str, Any] = {"cmap": "viridis", "norm": LogNorm(), "linewidths": 0, "rasterized": len(N) > VECTORS}
+        shown = axes.scatter(C, runs["loss"], c=N, s=14, **look)
         bar = figure.colorbar(shown, ax=axes, label=f"N, parameters ({view.counting.n_label})", pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
     axes.plot(view.frontier.C, view.frontier.loss, color=INK, lw=1.0, zorder=4)
@@ -103,8 +110,16 @@ def efficient_frontier(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(9.4, 4.3))
     left, right = figure.subplots(1, 2)
     every, best = (line.all, line.interior) if line else (None, None)
-    _panel(left, front, front.N, "a", every.N if every else None, best.N if best else None)
-    _panel(right, front, front.D, "b", every.D if every else None, best.D if best else None)
+    rows = {e.method: e for e in analysis.estimates if e.counting == view.counting}
+    for axes, y, name in ((left, front.N, "a"), (right, front.D, "b")):
+        grid = np.geomspace(front.C.min(), front.C.max(), 100)
+        for found, method, style in ((every, EVERY, {"color": MUTED, "ls": "--"}), (best, INTERIOR, {"color": ACCENT})):
+            if found is not None:
+                through = found.N if name == "a" else found.D
+                axes.plot(grid, through.predict(grid), label=_label(rows[method], name), **style)
+                if found is best:
+                    axes.fill_between(grid, *through.band(grid), color=ACCENT, alpha=0.13, lw=0)
+        _finish(axes, front, y)
     left.set_ylabel(f"N of the best run, parameters ({view.counting.n_label})")
     right.set_ylabel("D of the best run, tokens")
     for axes in (left, right):
@@ -116,15 +131,7 @@ def efficient_frontier(analysis: Analysis) -> Figure:
     return figure
 
 
-def _panel(
-    axes: Axes, front: Frontier, y: NDArray[np.float64], name: str, every: Regression | None, best: Regression | None
-) -> None:
-    grid = np.geomspace(front.C.min(), front.C.max(), 100)
-    if every is not None:
-        axes.plot(grid, every.predict(grid), color=MUTED, ls="--", label=_line("every point", name, every))
-    if best is not None:
-        axes.plot(grid, best.predict(grid), color=ACCENT, label=_line("optima", name, best))
-        axes.fill_between(grid, *best.band(grid), color=ACCENT, alpha=0.13, lw=0)
+def _finish(axes: Axes, front: Frontier, y: NDArray[np.float64]) -> None:
     _frontier_points(axes, front, y)
     log_axis(axes, "x", front.C.min(), front.C.max(), power)
     log_axis(axes, "y", y.min(), y.max(), count)
@@ -134,8 +141,9 @@ def _panel(
         axes.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0)
 
 
-def _line(what: str, name: str, line: Regression) -> str:
-    return f"{what}: {name} = {line.slope:.3f} {interval(line.ci(), 2)}"
+def _label(estimate: Estimate, name: str) -> str:
+    value, ci = (estimate.a, estimate.a_ci) if name == "a" else (estimate.b, estimate.b_ci)
+    return f"{estimate.method}: {name} = {value:.3f} {interval(ci, 2)}"
 
 
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {

@@ -38,9 +38,11 @@ class Fit:
     def ci(self) -> dict[str, Interval]:
         """95 % intervals of the parameters and of a and b, from the bootstrap or else the profile; may be empty."""
         try:
-            return self.found.ci() if self.found is not None else {}
+            found = self.found.ci() if self.found is not None else {}
         except LawError:  # a law without profiles
             return {}
+        nothing = (float("-inf"), float("inf"))
+        return {name: (low, high) if low < float("inf") else nothing for name, (low, high) in found.items()}
 
     @property
     def residual_sd(self) -> float:
@@ -117,6 +119,8 @@ def as_estimate(fit: Fit, others: tuple[Fit, ...]) -> Estimate:
     points = len(fit.found.points.N)
     note = "b = 1 - a by construction in every parametric law"
     verdict = verdict if sure else not_identified("; ".join(reasons))
+    if not 0 <= a <= 1:
+        return Estimate.none(fit.name, fit.counting, verdict)
     return Estimate(fit.name, fit.counting, a, b, fit.ci.get("a"), fit.ci.get("b"), points, sure, verdict, where, note)
 
 

@@ -28,6 +28,7 @@ RC: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "scaling",  # the same runs give the same file
 }
+VECTORS = 2000  # points from which a cloud is drawn as pixels in vector files
 INK, MUTED, ACCENT, TRUTH = "#18181b", "#a1a1aa", "#c2410c", "#0f766e"
 
 

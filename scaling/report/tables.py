@@ -125,10 +125,11 @@ def floor_line(analysis: Analysis) -> str:
     truth = f"the entropy rate of the source is {analysis.entropy_rate:.4f}" if analysis.entropy_rate else ""
     if first is None or first.found is None or "E" not in first.found.params:
         return truth
-    ci = first.ci.get("E")
-    sure = "" if first.found.identified.get("E") else ", not identified"
-    fitted = f"E = {first.found.params['E']:.4f} {interval(ci)} nats per token ({first.name}{sure})"
-    if analysis.entropy_rate and ci is not None:
+    ci, known = first.ci.get("E"), first.found.identified.get("E") and first.found.certificate.certified
+    if not known or ci is None:
+        return f"E is not identified ({first.name})" + (f"; {truth}" if truth else "")
+    fitted = f"E = {first.found.params['E']:.4f} {interval(ci)} nats per token ({first.name})"
+    if analysis.entropy_rate:
         inside = "inside" if ci[0] <= analysis.entropy_rate <= ci[1] else "outside"
         return f"{fitted}; {truth}, {inside} the interval"
     return fitted
