@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +26,7 @@ class Symbols:
 
 
 def synthetic(
-    n_symbols: int = 64,
+    n_symbols: int = 256,
     order: int = 2,
     seed: int = 0,
     train_tokens: int = 1_048_576,
@@ -49,84 +48,91 @@ def synthetic(
         raise ConfigError(
             f"data.options.order={order}: n_symbols^(order + 1) must not exceed {PROBABILITIES}, n_symbols={n_symbols}"
         )
-    stamp = hashlib.sha256(json.dumps([options, sizes, VERSION]).encode()).hexdigest()
+    shape = [VERSION, ZIPF, SPREAD, BEND, BACK]
+    stamp = hashlib.sha256(json.dumps([options, sizes, shape]).encode()).hexdigest()
 
     @cache
-    def source() -> np.ndarray:
-        return transitions(n_symbols, order, seed)
+    def source() -> Markov:
+        return Markov(transitions(n_symbols, order, seed))
 
     return Symbols(
         stamp,
         n_symbols,
-        lambda split: sample(source(), sizes[split], [seed, 1 + list(sizes).index(split)]),
-        lambda: entropies(source()),
+        lambda split: source().sample(sizes[split], [seed, 1 + list(sizes).index(split)]),
+        lambda: source().entropies(),
     )
 
 
-VERSION = 1  # raise when the same options would give another stream
+VERSION = 2  # raise when the same options would give another stream
 PROBABILITIES = 1 << 24  # most that a source may have
-ZIPF, SPREAD, DECAY, BEND = 1.5, 3.5, 0.3, 2.0
+ZIPF, SPREAD, BEND, BACK = 1.0, 3.4, 2.0, 0.3
 
 
 def transitions(n_symbols: int, order: int, seed: int) -> np.ndarray:
     """(n_symbols,) * (order + 1) probabilities of the next symbol (last axis) given the ones before it.
 
-    A random teacher: log p(c | x) = -ZIPF log rank(c) + sum_r w_r tanh(BEND sum_j A[j, x_j, r]) H[r, c] + const,
-    with Gaussian A and H and weights w_r ~ r^-DECAY of norm SPREAD. Most of it is a sum over the symbols before,
-    which a small model learns soon; the rest is particular to each context, and contexts are Zipf distributed:
-    there is always a rarer one left for more tokens to show and for more parameters to hold.
+    A random teacher: log p(c | x) = -ZIPF log rank(c) + SPREAD n^-1/2 sum_r tanh(BEND z_r(x)) H[r, c] + const, with
+    z_r(x) = sum_j BACK^j A[j, x_-j, r], the last symbol being j = 0, A and H Gaussian and r = 1..n_symbols. What the
+    last symbol says is a matrix of full rank, so that every bit of width pays; older ones shift it a little, which
+    takes attention; and contexts are Zipf distributed, so that more tokens always show rarer ones.
     """
     rng = np.random.default_rng([seed, 0])
-    shape = (n_symbols,) * order
-    projected = np.zeros((*shape, n_symbols))
+    z = np.zeros((n_symbols,) * (order + 1))
     for j in range(order):
-        axes = [n_symbols if axis == j else 1 for axis in range(order)]
-        projected = projected + rng.standard_normal((*axes, n_symbols))
-    weights = np.arange(1.0, n_symbols + 1) ** -DECAY
-    features = np.tanh(BEND * projected) * (SPREAD * weights / np.linalg.norm(weights))
-    logits = features @ rng.standard_normal((n_symbols, n_symbols)) - ZIPF * np.log(np.arange(1, n_symbols + 1))
-    p = np.exp(logits - logits.max(-1, keepdims=True))
-    return p / p.sum(-1, keepdims=True)
+        axes = [n_symbols if axis == order - 1 - j else 1 for axis in range(order)]
+        z += BACK**j * rng.standard_normal((*axes, n_symbols))
+    readout = rng.standard_normal((n_symbols, n_symbols)) * SPREAD / n_symbols**0.5
+    logits = np.tanh(BEND * z, out=z) @ readout
+    logits -= ZIPF * np.log(np.arange(1, n_symbols + 1))
+    logits -= logits.max(-1, keepdims=True)
+    p = np.exp(logits, out=logits)
+    p /= p.sum(-1, keepdims=True)
+    return p
 
 
-def stationary(p: np.ndarray) -> np.ndarray:
-    """(n_symbols,) * order probabilities of each context in the long run."""
-    order = p.ndim - 1
-    pi = np.full(p.shape[:-1], 1 / p.shape[0] ** order)
-    for _ in range(10_000):
-        new = (pi[..., None] * p).sum(0)
-        if np.abs(new - pi).sum() < 1e-14:
-            return new
-        pi = new / new.sum()
-    raise ArithmeticError("the source does not mix")
+@dataclass(frozen=True)
+class Markov:
+    """A stationary source; `p` (v,) * (order + 1) holds the next symbol's probabilities, all above 0."""
 
+    p: np.ndarray
 
-def entropies(p: np.ndarray) -> list[float]:
-    """Nats per symbol given 0, 1, …, order symbols before it; the last one is the entropy rate.
+    @cached_property
+    def stationary(self) -> np.ndarray:
+        """(v,) * order probabilities of the contexts in the long run."""
+        v, contexts = len(self.p), self.p.shape[:-1]
+        step = self.p.reshape(v, -1, v)
+        pi = np.full(step.shape[:2], 1 / step[..., 0].size)
+        for _ in range(10_000):
+            new = np.einsum("ab,abc->bc", pi, step).reshape(pi.shape)
+            change, pi = np.abs(new - pi).sum(), new / new.sum()
+            if change < 1e-13:
+                return pi.reshape(contexts)
+        raise ArithmeticError("the source does not mix")
 
-    H_j = H(joint of j + 1 symbols) - H(joint of j symbols), from the stationary distribution (Cover & Thomas,
-    Elements of Information Theory, 4.2).
-    """
-    joint = stationary(p)[..., None] * p
-    blocks = [0.0]
-    for j in range(1, p.ndim + 1):
-        q = joint.sum(tuple(range(p.ndim - j))).ravel()
-        q = q[q > 0]
-        blocks.append(float(-(q * np.log(q)).sum()))
-    return [b - a for a, b in pairwise(blocks)]
+    def entropies(self) -> list[float]:
+        """Nats per symbol given 0, 1, …, order symbols before it; the last one is the entropy rate.
 
+        H_j = H(j + 1 symbols) - H(j symbols), of the stationary source (Cover & Thomas, Elements of Information
+        Theory, 4.2).
+        """
+        joint = self.stationary[..., None] * self.p
+        blocks = [0.0]
+        for j in range(1, joint.ndim + 1):
+            q = joint.sum(tuple(range(joint.ndim - j))).ravel()
+            blocks.append(-float(q @ np.log(q)))
+        return [b - a for a, b in pairwise(blocks)]
 
-def sample(p: np.ndarray, n: int, seed: list[int]) -> Iterator[np.ndarray]:
-    """`n` symbols in blocks: one chain, symbol after symbol, started from the stationary distribution."""
-    rng = np.random.default_rng(seed)
-    v, contexts = p.shape[0], p[..., 0].size
-    cumulative = array("d", np.cumsum(p.reshape(contexts, v), 1).tobytes())
-    context = min(int(np.searchsorted(np.cumsum(stationary(p)), rng.random())), contexts - 1)
-    for start in range(0, n, BLOCK):
-        out = []
-        for u in rng.random(min(BLOCK, n - start)).tolist():
-            low = context * v
-            symbol = bisect_right(cumulative, u, low, low + v - 1) - low
-            out.append(symbol)
-            context = (low + symbol) % contexts
-        yield np.array(out, np.uint32)
+    def sample(self, n: int, seed: list[int]) -> Iterator[np.ndarray]:
+        """`n` symbols in blocks: one chain, symbol after symbol, started from the stationary distribution."""
+        rng = np.random.default_rng(seed)
+        v, contexts = len(self.p), self.stationary.size
+        cumulative = np.cumsum(self.p, -1).ravel().data
+        context = min(int(np.searchsorted(np.cumsum(self.stationary), rng.random(), "right")), contexts - 1)
+        for start in range(0, n, BLOCK):
+            out = []
+            for u in rng.random(min(BLOCK, n - start)).tolist():
+                low = context * v
+                symbol = bisect_right(cumulative, u, low, low + v - 1) - low
+                out.append(symbol)
+                context = (low + symbol) % contexts
+            yield np.array(out, np.uint32)
