@@ -175,7 +175,7 @@ def test_a_killed_run_resumes_bit_for_bit(small, tmp_path):
     command = [
         *(sys.executable, str(ROOT / "train.py"), "model=d32_l2", "tokens=300k", "data=text", "tokenizer=bytes"),
         *(f"data.path={config.data.path}", f"cache_dir={config.cache_dir}", "eval_tokens=4096", "logger=none"),
-        *(f"output_dir={tmp_path}/killed", "trainer.checkpoint_every_s=0.2"),
+        *(f"output_dir={tmp_path}/killed", "trainer.checkpoint_every_s=0.2", "trainer.threads=1"),
     ]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL)
     killed = tmp_path / "killed" / "default" / config.run_name

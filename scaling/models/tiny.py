@@ -64,7 +64,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(b, t, 3, self.n_heads, d // self.n_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, heads, T, D / heads)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(b, t, d))
         return x + self.down(F.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))

@@ -1,6 +1,7 @@
 """What happens around the steps: a record that is alive, a checkpoint to resume from."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ LAST = "last.ckpt"
 
 
 class Heartbeat(Callback):
-    """Keeps a running record's progress at most `every_s` old, for whoever watches the study's files."""
+    """Keeps a running record, and what `publish` shows, at most `every_s` old for whoever watches.
 
-    def __init__(self, record: RunRecord, run_dir: Path, every_s: float = 1.0) -> None:
-        self.record, self.run_dir, self.every_s = record, run_dir, every_s
+    A file a window would cost a small model more than its steps.
+    """
+
+    def __init__(self, record: RunRecord, run_dir: Path, publish: Callable[[], None], every_s: float = 1.0) -> None:
+        self.record, self.run_dir, self.publish, self.every_s = record, run_dir, publish, every_s
         self.seconds = 0.0  # of training alone, evaluation excluded
         self.tokens = 0
         self._written = time.perf_counter()
@@ -37,6 +41,7 @@ class Heartbeat(Callback):
             self.record.tokens_per_s = self.tokens / self.seconds
             self.record.loss_train = module.rows[-1].loss_train if module.rows else None
             self.record.write(self.run_dir)
+            self.publish()
             self._written = now
 
 

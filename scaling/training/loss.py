@@ -61,7 +61,7 @@ def in_blocks(
     buffer = hidden.new_empty(vocab * size)
     sums, at_target, maxima = hidden.new_empty(3, n)
     maxima.zero_()
-    d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)
+    d_hidden, d_head = (torch.empty_like(hidden), torch.zeros_like(head)) if gradients else hidden.new_empty(2, 0)
     for first in range(0, n, size):
         part = slice(first, min(first + size, n))
         target = targets[None, part]

@@ -24,7 +24,7 @@ class Diverged(RuntimeError):
 
 
 class Training(LightningModule):
-    """Trains `model` by `config`; hands each finished window of the curve to `on_row`."""
+    """Trains `model` by `config`; `rows` are the finished windows of the curve."""
 
     def __init__(
         self,
@@ -32,7 +32,6 @@ class Training(LightningModule):
         config: TrainConfig,
         tokens_per_epoch: int,
         validate: Callable[[], float],
-        on_row: Callable[[Row], None],
         validate_at: set[int],
     ) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class Training(LightningModule):
         self.model = model
         self.config = config
         self.tokens_per_epoch = tokens_per_epoch
-        self.validate, self.on_row, self.validate_at = validate, on_row, validate_at
+        self.validate, self.validate_at = validate, validate_at
         self.steps_done = 0
         self.rows: list[Row] = []
         self._ends = windows(config.steps, config.steps_before)
@@ -94,7 +93,6 @@ class Training(LightningModule):
         )
         self._window_loss, self._window_start = None, step
         self.rows.append(row)
-        self.on_row(row)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["training"] = {
