@@ -2,7 +2,7 @@
 
 W&B's own `wandb sync` does the work for runs that are new to the server. It exits with 0 whatever happens, one
 unreadable file stops its whole batch, and on a run that the server knows in part it appends everything again. So
-the batch is repeated one by one where needed, a run that is there in part gets its missing rows from `curve.csv`,
+the batch is halved until that file is found, a run that is there in part gets its missing rows from `curve.csv`,
 and what counts as done is what the server has afterwards.
 """
 
@@ -41,6 +41,7 @@ class Upload:
     project: str
     entity: str | None
     problem: str = ""
+    was_there: bool = False
 
     def mark(self) -> None:
         self.file.with_name(self.file.name + MARK).touch()
@@ -55,17 +56,16 @@ def sync(study: Path) -> int:
     uploads, unfinished, unreadable = collect(study)
     if uploads:
         api = connect(WAIT_S)
-        os.environ["WANDB_MODE"] = "online"
         for project in {(u.entity, u.project) for u in uploads}:
             with asking(str(study)):
                 _upload(api, [u for u in uploads if (u.entity, u.project) == project])
     failed = {u.run_dir.name: u.problem for u in uploads if u.problem} | unreadable
     for name, why in failed.items():
         print(f"  {name}: {why}", file=sys.stderr)
-    done = len(uploads) - sum(bool(u.problem) for u in uploads)
-    parts = [f"{done} runs uploaded", f"{len(failed)} failed" if failed else ""]
-    parts += [f"{unfinished} not ended yet: left for later" if unfinished else ""]
-    print(f"{study}: " + ", ".join(part for part in parts if part))
+    there = sum(u.was_there for u in uploads)
+    done = len(uploads) - there - sum(bool(u.problem) for u in uploads)
+    counts = {"uploaded": done, "there already": there, "failed": len(failed), "not ended yet": unfinished}
+    print(f"{study}: " + (", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to upload"))
     return 1 if failed else 0
 
 
@@ -119,23 +119,22 @@ def _upload(api: Any, uploads: Sequence[Upload]) -> None:
     """All of one project: new runs by `wandb sync`, the others row by row; then the server is asked what it has."""
     there = _on_server(api, uploads)
     new = [u for u in uploads if u.id not in there or there[u.id].rows == 0]
-    partly = [u for u in uploads if u not in new and not there[u.id].holds(u)]
+    for upload in uploads:
+        upload.was_there = upload not in new and there[upload.id].holds(upload)
+    partly = [u for u in uploads if u not in new and not u.was_there]
     for start in range(0, len(new), BATCH):
         _wandb_sync(new[start : start + BATCH])
-    for upload in new:
-        if not upload.marked:
-            upload.problem = _wandb_sync([upload])
     for upload in partly:
         upload.problem = _replay(upload)
     waiting = [u for u in uploads if not u.problem]
-    for _ in range(PATIENCE):  # a server may take a moment to count what it was sent
+    for attempt in range(PATIENCE if waiting else 0):  # a server may take a moment to count what it was sent
+        time.sleep(min(attempt, 1))
         there = _on_server(api, waiting)
         for upload in [u for u in waiting if u.id in there and there[u.id].holds(u)]:
             upload.mark()
             waiting.remove(upload)
         if not waiting:
-            return
-        time.sleep(1)
+            break
     for upload in waiting:
         have = there[upload.id].rows if upload.id in there else 0
         upload.problem = f"the server has {have} of {len(upload.rows)} rows"
@@ -163,15 +162,26 @@ def _on_server(api: Any, uploads: Sequence[Upload]) -> dict[str, There]:
         return {}
 
 
-def _wandb_sync(uploads: Sequence[Upload]) -> str:
-    """Returns what W&B said went wrong, for a batch of one."""
+def _wandb_sync(uploads: Sequence[Upload]) -> None:
+    """Halves a batch that was stopped by one file until that one is found, and notes what W&B said of it."""
     command = [sys.executable, "-m", "wandb", "sync", "--yes", "--include-online"]
     done = subprocess.run(
-        [*command, *(str(u.file.parent) for u in uploads)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [*command, *(str(u.file.parent) for u in uploads)],
+        env=os.environ | {"WANDB_MODE": "online", "WANDB_SILENT": "false"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    lines = [line.removeprefix("wandb: ") for line in (done.stdout + done.stderr).splitlines()]
-    errors = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
-    return "" if all(u.marked for u in uploads) else (errors or lines or ["`wandb sync` said nothing"])[-1]
+    left = [u for u in uploads if not u.marked]
+    if len(uploads) > 1:
+        middle = (len(left) + 1) // 2
+        for half in filter(None, (left[:middle], left[middle:])):
+            _wandb_sync(half)
+    elif left:
+        lines = [line.removeprefix("wandb: ") for line in (done.stdout + done.stderr).splitlines()]
+        errors = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+        uploads[0].problem = (errors or lines or ["`wandb sync` said nothing"])[-1]
 
 
 def _replay(upload: Upload) -> str:

@@ -15,7 +15,7 @@ from scaling.config import ConfigError
 from scaling.launcher.preflight import wandb_mode
 from scaling.sync import sync
 from scaling.training import session
-from scaling.training.tracking import Tracker
+from scaling.training.module import Training
 
 ROOT = Path(__file__).parents[1]
 SAVING = "trainer.checkpoint_every_s=1e-9"  # after every chunk
@@ -33,17 +33,17 @@ def offline(small, wandb_server):
 
 @pytest.fixture
 def at_row(monkeypatch):
-    """at_row(5, do): once the fifth row of a run was logged, `do` happens."""
+    """at_row(5, do): once the fifth window of a run has ended, `do` happens."""
 
     def plan(n, do):
-        def log(tracker, rows):
-            real(tracker, rows)
-            if len(rows) == n:
-                monkeypatch.setattr(Tracker, "log", real)
+        def close(module, lr):
+            real(module, lr)
+            if len(module.rows) == n:
+                monkeypatch.setattr(Training, "_close_window", real)
                 do()
 
-        real = Tracker.log
-        monkeypatch.setattr(Tracker, "log", log)
+        real = Training._close_window
+        monkeypatch.setattr(Training, "_close_window", close)
 
     return plan
 
@@ -64,7 +64,7 @@ def raise_(error):
     raise error
 
 
-def test_a_run_is_on_the_server_as_it_is_on_disk(wandb_server, online):
+def test_a_run_is_on_the_server_as_it_is_on_disk(wandb_server, online, capsys):
     config = online()
     assert session.run(config).status == "finished"
     (run,) = wandb_server.runs("scaling")
@@ -75,6 +75,7 @@ def test_a_run_is_on_the_server_as_it_is_on_disk(wandb_server, online):
     record = records.read(config.run_dir)
     assert run.summary["final/val_loss"] == record.loss_val and run.summary["tokens"] == record.tokens
     assert dashboard.record_of(run.summary) == records.RunRecord(**(vars(record) | {"versions": {}, "overrides": []}))
+    assert sync(config.run_dir.parent) == 0 and capsys.readouterr().out.endswith(": 1 there already\n")
     files = [path.read_bytes() for path in config.run_dir.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in file for file in files)
 
@@ -102,7 +103,9 @@ def test_trained_again_is_another_run(wandb_server, online):
 DIE = """
 import os, pickle, signal, sys, time
 from scaling.training import session
+from scaling.training.callbacks import Heartbeat
 from scaling.training.tracking import Tracker
+Heartbeat.__init__.__defaults__ = (0.0,)  # rows go out at once
 real = Tracker.log
 def log(tracker, rows):
     real(tracker, rows)
@@ -145,7 +148,7 @@ def test_a_server_that_dies_holds_nobody_up_and_loses_no_row(wandb_server, onlin
     wandb_server.start()
     assert on_server(wandb_server, config).state == "running"
     assert sync(config.run_dir.parent) == 0
-    assert "2 runs uploaded" in capsys.readouterr().out
+    assert ": 2 uploaded\n" in capsys.readouterr().out
     for one in (config, next_one):
         assert_rows_once(wandb_server, one)
         assert on_server(wandb_server, one).state == "finished"
@@ -162,13 +165,13 @@ def test_sync_uploads_once_and_names_what_did_not_go(wandb_server, offline, at_r
     file.write_bytes(whole[:5])
     assert sync(study) == 1
     said = capsys.readouterr()
-    assert "1 runs uploaded, 1 failed" in said.out and bad.run_name in said.err and good.run_name not in said.err
+    assert ": 1 uploaded, 1 failed\n" in said.out and bad.run_name in said.err and good.run_name not in said.err
     assert on_server(wandb_server, good).state == "failed" and len(on_server(wandb_server, good).rows()) == 5
 
     file.write_bytes(whole)
     assert session.run(good).status == "finished"  # the server has five of its rows by now
     assert sync(study) == 0
-    assert "2 runs uploaded" in capsys.readouterr().out
+    assert ": 2 uploaded\n" in capsys.readouterr().out
     for config in (good, bad):
         assert_rows_once(wandb_server, config)
         assert on_server(wandb_server, config).state == "finished"

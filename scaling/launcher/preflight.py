@@ -1,11 +1,14 @@
 """Decided once for a whole sweep, before any worker exists: does W&B go online?"""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from scaling.account import NO_KEY, WAIT_S, has_key
 from scaling.config import ConfigError
 
+ROOT = Path(__file__).parents[2]
 START_S = 30  # for a busy machine to load the client, on top of its own wait
 
 
@@ -24,9 +27,16 @@ def wandb_mode(asked: str) -> tuple[str, str]:
 
 def _problem() -> str:
     command = [sys.executable, "-m", "scaling.account"]
+    here = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
         asked = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT_S + START_S, check=False
+            command,
+            env=os.environ | {"PYTHONPATH": here},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S + START_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"no answer from its client within {WAIT_S + START_S} s"

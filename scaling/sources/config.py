@@ -48,7 +48,8 @@ class SourceConfig:
             yield f"source.unit={self.unit}: must be one of {', '.join(UNITS)}"
         if self.name == "csv" and not self.path:
             yield "source.path=null: source=csv needs the path of a file"
-        if self.name == "wandb" and len([part for part in (self.path or "").split("/") if part]) != 2:
+        parts = (self.path or "").split("/")
+        if self.name == "wandb" and (len(parts) != 2 or any(not part or part.startswith(".") for part in parts)):
             yield f"source.path={self.path}: source=wandb needs entity/project"
         if self.state is not None and self.state not in STATES:
             yield f"source.state={self.state}: must be one of {', '.join(STATES)}"
