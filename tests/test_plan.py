@@ -100,7 +100,8 @@ def train(corpus_dir, cache_dir, tmp_path):
     ).split()
 
     def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "train.py"), *base, *overrides]
+        flags = [o for o in overrides if o.startswith("-")]  # Hydra takes overrides in one piece
+        command = [sys.executable, str(ROOT / "train.py"), *flags, *base, *(o for o in overrides if o not in flags)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return run
