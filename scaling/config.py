@@ -107,12 +107,16 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume."""
+    """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume.
+
+    `compile` costs 10-20 s a shape before the first step, so it is for long runs.
+    """
 
     name: str = MISSING
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    compile: bool = False
     deterministic: bool = False
     checkpoint_every_s: float = 60.0
 

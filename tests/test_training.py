@@ -168,6 +168,21 @@ def test_a_gpu_that_is_not_there_is_refused(small):
         session.run(small("trainer.device=cuda"))
 
 
+def test_bf16_without_the_hardware_for_it_is_refused(small):
+    if torch.cuda.is_available() or session.multiplies_bf16():
+        pytest.skip("bf16 products are at hand")
+    with pytest.raises(ConfigError, match=r"trainer\.precision=bf16: this CPU has no bf16 products"):
+        session.run(small("trainer.precision=bf16"))
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_the_same_model(small, tmp_path):
+    eager = session.run(small("tokens=30k"))
+    compiled = session.run(small("tokens=30k", "trainer.compile=true", f"output_dir={tmp_path}/compiled"))
+    assert compiled.status == "finished"
+    assert compiled.loss_val == pytest.approx(eager.loss_val, abs=1e-4)
+
+
 def test_a_killed_run_resumes_bit_for_bit(small, tmp_path):
     """SIGKILL after a checkpoint; the same command ends with the curve and loss of a run left alone."""
     config = small("model=d32_l2", "tokens=300k", f"output_dir={tmp_path}/alone")

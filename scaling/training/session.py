@@ -113,7 +113,7 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
 
 
 def hardware(config: TrainConfig) -> tuple[torch.device, str]:
-    """Device and precision of a run. Raises ConfigError where a GPU is asked for and there is none."""
+    """Device and precision of a run. Raises ConfigError for what is not there, or there in name alone."""
     wanted = config.trainer.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda: no CUDA device is available here; allowed: cpu, auto")
@@ -121,7 +121,14 @@ def hardware(config: TrainConfig) -> tuple[torch.device, str]:
     precision = config.trainer.precision
     if precision == "auto":
         precision = "bf16" if on_gpu else "fp32"
+    if precision == "bf16" and not on_gpu and not multiplies_bf16():
+        raise ConfigError("trainer.precision=bf16: this CPU has no bf16 products (AMX, AVX512-BF16), take fp32")
     return torch.device("cuda" if on_gpu else "cpu"), precision
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU has bf16 products in hardware; emulated they take tens of times as long as fp32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _train(
@@ -149,6 +156,8 @@ def _train(
         validate=lambda: evaluate(model, valid, device),
         validate_at=_validation_steps(config, valid),
     )
+    if config.trainer.compile:
+        model.compile(dynamic=False)
     last = run_dir / LAST
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
