@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import gc
 import io
+import json
 import multiprocessing
 import os
 import platform
@@ -166,6 +167,7 @@ class Bench:
         self.workers: list[Pool] = [context.Pool(1, start_worker, (1,)) for _ in range(self.cores)]
         self.sizes: dict[str, Measured] = {}
         self.peaks: dict[str, list[float]] = {}
+        self.memory_mb = 0.0
 
     def config(self, *overrides: str) -> Any:
         from hydra import compose, initialize_config_dir
@@ -227,7 +229,10 @@ class Bench:
             ]
             began = time.perf_counter()
             subprocess.run(command, cwd=ROOT, check=True)
-            return time.perf_counter() - began
+            elapsed = time.perf_counter() - began
+            found = [json.loads(path.read_text()) for path in Path(out).rglob("record.json")]
+            self.memory_mb = max(record["peak_memory_mb"] for record in found)
+            return elapsed
 
     def agreement(self) -> list[str]:
         """Final losses of the plain script and of ours from the same weights, beside the noise of three seeds."""
