@@ -117,7 +117,8 @@ session.run(pickle.load(sys.stdin.buffer))
 """
 
 
-@pytest.mark.parametrize("mode", ["offline", pytest.param("online", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["offline", "online"])
 def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(wandb_server, small, mode):
     config = small("logger=wandb", f"logger.mode={mode}", SAVING)
     quick = os.environ | {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
