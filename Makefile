@@ -29,6 +29,20 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: setup  ## training speed beside a plain script: make bench DATA=directory of WikiText-2
+	$(BIN)/python benchmarks/train.py $(if $(DATA),--data $(DATA)) --write docs/performance.md
+
+bench-gpu: setup  ## the sweep and a 124M model on one GPU: make bench-gpu DATA=directory of WikiText-2
+	$(BIN)/python benchmarks/gpu.py $(if $(DATA),--data $(DATA)) --write docs/performance.md
+
+bench-laws: setup  ## speed of the fits beside the usual grid of L-BFGS-B starts
+	$(BIN)/python benchmarks/laws.py
+
+figures: setup  ## the figures of README and docs, from the study in outputs/frontier
+	$(BIN)/python analyze.py study=frontier
+	mkdir -p docs/figures
+	cp outputs/frontier/report/figures/loss_vs_compute.png outputs/frontier/report/figures/efficient_frontier.png docs/figures/
+
 sync: setup  ## upload what W&B has not got of a study: make sync STUDY=default
 	$(BIN)/python -m scaling.sync outputs/$(STUDY)
 
@@ -36,4 +50,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all lint sync clean
+.PHONY: help setup demo test test-all lint bench bench-gpu bench-laws figures sync clean
