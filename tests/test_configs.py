@@ -17,8 +17,8 @@ def options(group: str) -> list[str]:
 
 
 def test_the_grid_is_seven_sizes_and_eight_budgets():
-    assert set(options("model")) == set("d16_l1 d24_l1 d32_l2 d48_l2 d64_l3 d96_l3 d128_l4".split())
-    assert set(options("tokens")) == set("5k 10k 30k 50k 100k 300k 500k 1M".split())
+    assert set(options("model")) == {"d16_l1", "d24_l1", "d32_l2", "d48_l2", "d64_l3", "d96_l3", "d128_l4"}
+    assert set(options("tokens")) == {"5k", "10k", "30k", "50k", "100k", "300k", "500k", "1M"}
 
 
 def test_every_cell_of_the_grid_composes_to_its_own_run(hydra_conf):

@@ -7,12 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose
+
+from scaling.config import to_dataclass
+from scaling.report.config import AnalyzeConfig, StatusConfig, register_schemas
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-# in fenced blocks, in tables and in running text alike
-COMMANDS = sorted({m.group(0).split("   ")[0].strip() for m in re.finditer(r"python (train|analyze)\.py[^`\n|]*", TEXT)})
+PROGRAM = re.compile(r"python (train|analyze)\.py[^`\n|]*")  # in fenced blocks, in tables and in running text alike
+COMMANDS = sorted({match.group(0).split("   ")[0].strip() for match in PROGRAM.finditer(TEXT)})
 TRAIN = [c for c in COMMANDS if "train.py" in c]
+ANALYZE = [c for c in COMMANDS if "analyze.py" in c]
+FIRST = {"model": "=d16_l1", "tokens": "=5k"}
 
 
 def words(command: str) -> list[str]:
@@ -20,16 +26,28 @@ def words(command: str) -> list[str]:
 
 
 def test_the_readme_leads_with_commands_and_is_of_readable_length():
-    assert len(TRAIN) >= 6 and any("analyze.py" in c for c in COMMANDS)
+    assert len(TRAIN) >= 6 and len(ANALYZE) >= 4
     assert 100 <= len(TEXT.splitlines()) <= 230
 
 
 @pytest.mark.parametrize("command", TRAIN)
 def test_train_commands_compose(hydra_conf, command):
     values = [w for w in words(command) if w != "-m"]
-    single = [re.sub(r"=glob\(\*\)$", {"model": "=d16_l1", "tokens": "=5k"}.get(w.split("=")[0], "="), w) for w in values]
+    single = [
+        re.sub(r"=glob\(\*\)$", {"model": "=d16_l1", "tokens": "=5k"}.get(w.split("=")[0], "="), w) for w in values
+    ]
     single = [w.replace("family=mine", "family=tiny") for w in single]
     hydra_conf(*(w.split(",")[0] for w in single))
+
+
+@pytest.mark.parametrize("command", ANALYZE)
+def test_analyze_commands_compose(hydra_conf, command):
+    register_schemas()
+    values = words(command)
+    name = next(
+        (values.pop(values.index(w)).split("=")[1] for w in values if w.startswith("--config-name=")), "analyze"
+    )
+    to_dataclass(compose(name, overrides=values), StatusConfig if name == "status" else AnalyzeConfig)
 
 
 def test_the_sweep_line_and_the_analysis_line_run(tmp_path, cache_dir):

@@ -22,7 +22,7 @@ def no_key(monkeypatch, tmp_path):
 def test_without_a_key_all_is_offline(no_key):
     assert wandb_mode("auto") == ("offline", "no key on this machine")
     assert wandb_mode("none") == ("none", "") and wandb_mode("offline") == ("offline", "")
-    with pytest.raises(ConfigError, match="^logger.mode=online: no key on this machine; allowed: auto, offline, or .*$"):
+    with pytest.raises(ConfigError, match="^logger.mode=online: no key on this machine; allowed: auto, offline"):
         wandb_mode("online")
 
 

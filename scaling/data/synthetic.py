@@ -65,7 +65,7 @@ def synthetic(
 
 VERSION = 2  # raise when the same options would give another stream
 PROBABILITIES = 1 << 24  # most that a source may have
-ZIPF, SPREAD, BEND, BACK = 1.0, 3.4, 2.0, 0.3
+ZIPF, SPREAD, BEND, BACK = 1.0, 3.4, 2.0, 0.2
 
 
 def transitions(n_symbols: int, order: int, seed: int) -> np.ndarray:
