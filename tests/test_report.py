@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from runs import ALPHA, BETA, SIZES, TOKENS, E, grid, loss, record, write
 
+from scaling.laws import exponents
 from scaling.report import html, tables
 from scaling.report.analysis import analyse
 from scaling.report.estimate import Estimate
 from scaling.report.style import count, flops, interval
 from scaling.sources.config import ColumnsConfig, SourceConfig
 from scaling.sources.csv import read_csv
-from scaling.sources.local import read_local
+from scaling.sources.local import COUNTINGS, read_local
 from scaling.sources.select import select
 
 TRUE_A = BETA / (ALPHA + BETA)
@@ -186,3 +187,12 @@ def test_counts_are_written_with_a_unit(value, text):
 def test_flops_and_intervals():
     assert flops(4.2108e10) == "4.21e10"
     assert interval((0.1, float("inf")), 2) == "[0.10, inf]"
+
+
+def test_a_line_without_a_finite_interval_is_no_answer():
+    """Two budgets make a line of any slope: the number may be shown, never called identified."""
+    C = np.array([1e9, 1e12])
+    line = exponents(C, C**0.5, C**0.5)
+    estimate = Estimate.line("a line", COUNTINGS[0], line, True, "as identified as can be")
+    assert estimate.a == pytest.approx(0.5) and estimate.a_ci == (-np.inf, np.inf)
+    assert not estimate.identified and estimate.verdict.startswith("not identified: its interval is unbounded")

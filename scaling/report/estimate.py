@@ -6,6 +6,7 @@ from scaling.laws import Exponents, SlopeBootstrap
 from scaling.sources.table import Counting
 
 Interval = tuple[float, float]
+VAGUE = "its interval is unbounded, or too wide to say anything"
 STUDENT = "Student's t of the regression"
 RESAMPLED = "bootstrap over runs"
 
@@ -40,13 +41,20 @@ class Estimate:
         """A pair of regression lines; two points make a line but hold no interval."""
         a_ci, b_ci, points = found.N.ci(), found.D.ci(), found.N.points
         note = found.note if found.note.startswith("b = 1 - a") else ""
-        return Estimate(method, counting, found.a, found.b, a_ci, b_ci, points, identified, verdict, STUDENT, note)
+        row = Estimate(method, counting, found.a, found.b, a_ci, b_ci, points, identified, verdict, STUDENT, note)
+        return row.unless_vague()
 
     def resampled(self, slopes: SlopeBootstrap) -> "Estimate":
         """The same with the interval of a from resampled runs; that of b only where it is 1 - a."""
         low, high = slopes.ci()
         b_ci = (1 - high, 1 - low) if self.note else self.b_ci
-        return replace(self, a_ci=(low, high), b_ci=b_ci, interval=RESAMPLED)
+        return replace(self, a_ci=(low, high), b_ci=b_ci, interval=RESAMPLED).unless_vague()
+
+    def unless_vague(self) -> "Estimate":
+        """An exponent known no better than to the whole of [0, 1] is not identified, whatever its method says."""
+        if not self.identified or self.a_ci is None or self.a_ci[1] - self.a_ci[0] < 1:
+            return self
+        return replace(self, identified=False, verdict=not_identified(VAGUE))
 
 
 def not_identified(why: str) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from scaling.laws import GridBias, HoldOut, Kaplan, LawError, LawFit, fit_law, grid_bias, hold_out, kaplan
-from scaling.report.estimate import RESAMPLED, Estimate, Interval, not_identified
+from scaling.report.estimate import RESAMPLED, VAGUE, Estimate, Interval, not_identified
 from scaling.report.methods import columns
 from scaling.sources.select import Selection
 from scaling.sources.table import Counting
@@ -111,7 +111,7 @@ def as_estimate(fit: Fit, others: tuple[Fit, ...]) -> Estimate:
     if misses:
         reasons.append(f"misses the runs by {own:.2%}, {best.name} by {best.residual_sd:.2%}")
     elif not known:
-        reasons.append("its interval is unbounded, or too wide to say anything")
+        reasons.append(VAGUE)
     verdict = f"certified: {fit.found.certificate.agree:.0%} of {fit.found.certificate.starts} starts agree"
     if sure and fit.found.warnings:
         verdict += "; " + "; ".join(fit.found.warnings)

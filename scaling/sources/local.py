@@ -55,7 +55,7 @@ def row_of(record: records.RunRecord, name: str) -> dict[str, object]:
     return vars(record) | {
         "run": name,
         "reason": record.error or "",
-        "loss": record.loss_val,
+        "loss": record.loss_train if record.eval == "train" else record.loss_val,
         # a tied head has no parameters of its own, but its matrix product is paid for like any other
         "n_with_head": record.n_non_embedding + (record.n_head or record.vocab_size * record.d_model),
         "eval_tokens": record.eval_tokens if record.eval == "slice" else None,
