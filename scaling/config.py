@@ -109,7 +109,7 @@ class ScheduleConfig:
 class TrainerConfig:
     """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume.
 
-    `compile` costs 10-20 s a shape before the first step, so it is for long runs.
+    `compile` costs tens of seconds a shape before the first step: for long runs on a GPU.
     """
 
     name: str = MISSING
