@@ -65,7 +65,7 @@ def synthetic(
 
 VERSION = 2  # raise when the same options would give another stream
 PROBABILITIES = 1 << 24  # most that a source may have
-ZIPF, SPREAD, BEND, BACK = 1.0, 3.4, 2.0, 0.2
+ZIPF, SPREAD, BEND, BACK = 0.5, 3.4, 2.0, 0.2
 
 
 def transitions(n_symbols: int, order: int, seed: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def transitions(n_symbols: int, order: int, seed: int) -> np.ndarray:
     A random teacher: log p(c | x) = -ZIPF log rank(c) + SPREAD n^-1/2 sum_r tanh(BEND z_r(x)) H[r, c] + const, with
     z_r(x) = sum_j BACK^j A[j, x_-j, r], the last symbol being j = 0, A and H Gaussian and r = 1..n_symbols. What the
     last symbol says is a matrix of full rank, so that every bit of width pays; older ones shift it a little, which
-    takes attention; and contexts are Zipf distributed, so that more tokens always show rarer ones.
+    takes attention; and contexts differ in frequency with a heavy tail, so that more tokens show rarer ones.
     """
     rng = np.random.default_rng([seed, 0])
     z = np.zeros((n_symbols,) * (order + 1))
