@@ -16,7 +16,7 @@ setup: .venv/.ready  ## make .venv from requirements.lock
 
 demo: setup  ## the main job on a synthetic source: 56 runs, W&B offline, then the report
 	$(BIN)/python train.py -m experiment=demo
-	$(BIN)/python analyze.py study=demo
+	$(BIN)/python analyze.py study=demo bootstrap=200
 
 test: setup  ## the test suite without the slow ones
 	$(BIN)/python -m pytest -q -n 2

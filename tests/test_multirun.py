@@ -120,6 +120,7 @@ def long_sweep(corpus_dir, cache_dir, tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "to_all"),
     [(signal.SIGINT, True), (signal.SIGTERM, False)],
@@ -146,6 +147,7 @@ def test_a_stopped_sweep_leaves_whole_records_and_the_same_line_finishes_it(long
     assert len(finished) == 4 and {r.status for r in finished.values()} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(corpus_dir, cache_dir, tmp_path):
     base = (
         "data=text tokenizer=bytes eval_tokens=4096 logger=none model=d32_l2 tokens=100k trainer.threads=1 "

@@ -113,6 +113,7 @@ def rows(stdout: str) -> list[dict[str, str]]:
     return [dict(zip(head, line, strict=False)) for line in lines if line[0].startswith("tiny-")]
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_sweep_lists_what_would_be_done(train, tmp_path):
     from scaling import records
 

@@ -119,6 +119,7 @@ class WandbServer:
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": KEY,
             "WANDB_ERROR_REPORTING": "false",
+            "WANDB_INIT_TIMEOUT": "60",  # the client's service starts slowly on a busy machine
             **places,
         }
 
