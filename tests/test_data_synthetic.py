@@ -67,9 +67,9 @@ def test_samples_visit_contexts_as_often_as_the_stationary_distribution_says() -
 
 def test_first_symbol_is_stationary_too() -> None:
     p = transitions(4, 1, seed=3)
-    first = np.array([stream(p, 1, seed)[0] for seed in range(2000)])
+    first = np.array([stream(p, 1, seed)[0] for seed in range(500)])
     expected = Markov(p).stationary @ p
-    assert np.bincount(first, minlength=4) / 2000 == pytest.approx(expected, abs=0.05)
+    assert np.bincount(first, minlength=4) / 500 == pytest.approx(expected, abs=0.08)
 
 
 def test_a_stream_does_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +87,10 @@ def test_transitions_are_probabilities_with_a_heavy_tail_of_contexts() -> None:
     assert mass[1150] < 0.999  # half of them
 
 
-def test_the_demo_source_leaves_something_to_each_order() -> None:
+def test_each_order_leaves_something_to_learn() -> None:
     """Unigrams, bigrams and trigrams are each worth learning."""
-    h0, h1, h2 = Markov(transitions(256, 2, seed=0)).entropies()
-    assert h0 < math.log(256)
+    h0, h1, h2 = Markov(transitions(96, 2, seed=0)).entropies()
+    assert h0 < math.log(96)
     assert h0 - h1 > 0.3
     assert h1 - h2 > 0.1
 
