@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from scaling import records
 from scaling.config import short
@@ -93,16 +94,20 @@ def rule(theta: tuple[float, ...], cell: Cell) -> float:
 
 
 def print_rates(runs: list[RunRecord]) -> None:
-    table = cells(runs)
+    table = [cell for cell in cells(runs) if len(cell.rates) >= 3]
     rates = sorted({float(rate) for cell in table for rate in cell.rates})
     base, width, tokens = fit_rule(table)
-    print(f"Fitted rule: base {base:.4g} (d_model/64)^{width:.2f} (tokens/1e5)^{tokens:.2f}\n")
-    print("| size | tokens | " + " | ".join(f"lr {rate:g}" for rate in rates) + " | best lr | rule's lr | excess |")
+    default = OmegaConf.load(Path(__file__).parents[1] / "conf" / "optim" / "adamw.yaml").lr_rule
+    theta = (float(np.log(default.base)), default.width, default.tokens)
+    print(
+        f"Least total excess: base {base:.4g} (d_model/64)^{width:.2f} (tokens/1e5)^{tokens:.2f}; shipped: {default}\n"
+    )
+    print("| size | tokens | " + " | ".join(f"lr {rate:g}" for rate in rates) + " | best lr | shipped lr | excess |")
     print("|---|---|" + "---|" * (len(rates) + 3))
     for cell in table:
         by_rate = dict(zip(cell.rates.tolist(), cell.losses, strict=True))
         losses = " | ".join(f"{by_rate[rate]:.3f}" if rate in by_rate else "" for rate in rates)
-        ruled = rule((np.log(base), width, tokens), cell)
+        ruled = rule(theta, cell)
         best = f"{cell.best_rate():.2g}" + (" (end)" if cell.at_end else "")
         print(
             f"| {cell.model} | {short(cell.budget)} | {losses} | {best} | {ruled:.2g} "
