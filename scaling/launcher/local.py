@@ -50,6 +50,7 @@ def run_here(job: Job) -> int:
     if job.config.dry_run:
         return run_sweep([job])
     (job,) = _with_wandb([job])
+    print(f"{job} on {_place(job.config)}", flush=True)
     stop_on_sigterm()
     ctrl_c_is_sigterm()
     try:
@@ -171,6 +172,13 @@ def _surveyed(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | 
 def _with_threads(job: Job, threads: int) -> Job:
     trainer = job.config.trainer
     return replace(job, config=replace(job.config, trainer=replace(trainer, threads=trainer.threads or threads)))
+
+
+def _place(config: TrainConfig) -> str:
+    from scaling.training.session import hardware
+
+    device, precision = hardware(config)
+    return f"{device.type} in {precision}"
 
 
 def _run(job: Job) -> Result:

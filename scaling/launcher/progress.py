@@ -42,7 +42,8 @@ class Display:
         self.total, self.done = len(runs) + before, before
         self.began = time.perf_counter()
         self.live = Live(auto_refresh=False, transient=True) if sys.stdout.isatty() else None
-        print(f"{workers} side by side", flush=True)
+        places = sorted({f"{run.size.device} in {run.size.precision}" for run in runs})
+        print(f"{workers} side by side, on {', '.join(places)}", flush=True)
 
     def __enter__(self) -> "Display":
         if self.live:
