@@ -67,6 +67,9 @@ def small(
 @pytest.fixture
 def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     """A W&B server of our own, for the client of this process and of its children."""
+    import wandb
+
+    wandb.teardown()  # an earlier test's service knows another address
     server = WandbServer()
     home = tmp_path / "home"
     home.mkdir()
@@ -75,7 +78,5 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     for name, value in server.environment(home).items():
         monkeypatch.setenv(name, value)
     yield server
-    import wandb
-
-    wandb.teardown()  # the service of this process knows this server's address
+    wandb.teardown()
     server.stop()
