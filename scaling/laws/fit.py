@@ -82,7 +82,7 @@ class LawFit:
             low, high = np.exp(np.quantile(f, [(1 - level) / 2, (1 + level) / 2], axis=0))
         else:
             best = self._log_loss(self.theta[None], N, D, U)[1][0]
-            low, high = np.exp([self._interval(e, v, level) for e, v in zip(best, f.T, strict=True)]).T
+            low, high = np.exp([self.interval(e, v, level) for e, v in zip(best, f.T, strict=True)]).T
         return low.reshape(shape), high.reshape(shape)
 
     def optimal(
@@ -98,7 +98,7 @@ class LawFit:
         if self.draws is None:
             return Allocation(*point, caveats=caveats)
         drawn = self._allocate(self.draws, log_ND, U)
-        ends = [self._interval(e, v, level, "log") for e, v in zip(point[1:], drawn, strict=True)]
+        ends = [self.interval(e, v, level, "log") for e, v in zip(point[1:], drawn, strict=True)]
         return Allocation(*point, N_ci=ends[0], D_ci=ends[1], loss_ci=ends[2], caveats=caveats)
 
     def regret(self, N: float, D: float, U: float | None = None) -> float:
@@ -124,7 +124,7 @@ class LawFit:
         if method == "bootstrap":
             draws = allocation.derived(self.law, self._bootstrapped())
             best = allocation.derived(self.law, self.theta[None])
-            return {k: self._interval(float(best[k][0]), v, level, self._scale(k)) for k, v in draws.items()}
+            return {k: self.interval(float(best[k][0]), v, level, self._scale(k)) for k, v in draws.items()}
         if method != "profile":
             raise LawError(f"method={method!r}: allowed are bootstrap, profile")
         if self.law.name == "kaplan":
@@ -171,7 +171,8 @@ class LawFit:
             raise LawError("no bootstrap: call fit_law(..., bootstrap=1000) for standard errors and intervals")
         return self.draws
 
-    def _interval(self, estimate: float, draws: Array, level: float, scale: str = "plain") -> Interval:
+    def interval(self, estimate: float, draws: Array, level: float, scale: str = "plain") -> Interval:
+        """Of a quantity by its bootstrap draws; `scale` (plain, log, odds) is where it is nearest to normal."""
         units, smooth = self.points.units, self.points.smooth
         return resampling.interval(estimate, draws, level, units, self.free, scale=scale, smooth=smooth)
 

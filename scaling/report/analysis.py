@@ -1,7 +1,7 @@
 """The analysis of one selection of runs: every method under every counting, and what each can and cannot tell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from scaling.laws import Envelope, Frontier, FrontierRegression, GridBias, HoldO
 from scaling.report import methods, parametric
 from scaling.report.estimate import Estimate
 from scaling.report.parametric import Fit, Noise
+from scaling.report.plan import Plan, make_plan
 from scaling.sources.select import Selection
 from scaling.sources.table import Counting
 
@@ -44,6 +45,7 @@ class Analysis:
     estimates: tuple[Estimate, ...]
     missing: dict[str, str]
     entropy_rate: float | None
+    plan: Plan | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -61,9 +63,16 @@ class Analysis:
 
 
 def analyse(
-    selection: Selection, *, bootstrap: int = 500, seed: int = 0, say: Callable[[str], None] = lambda text: None
+    selection: Selection,
+    *,
+    bootstrap: int = 500,
+    seed: int = 0,
+    budget: float | None = None,
+    inference_tokens: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Analysis:
-    """Every method under every counting. Needs one usable run; what it cannot say, it says. `say` hears of progress."""
+    """Every method under every counting, and the plan that follows for a budget (FLOPs, with what inference is expected
+    of the model). Needs one usable run; what it cannot say, it says. `say` hears of progress."""
     views, rows, found_envelope = [], [], []
     read = selection.table.read_curves
     curves = read(list(selection.used["run"])) if read is not None else None
@@ -90,7 +99,7 @@ def analyse(
     held, no_hold_out = parametric.held_out(selection, min(bootstrap, HOLD_OUT_DRAWS), seed)
     theirs, kaplan_counting, no_kaplan = parametric.kaplan_set(selection)
     missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan}
-    return Analysis(
+    said = Analysis(
         selection=selection,
         frontiers=tuple(views),
         envelope=found_envelope[0],
@@ -105,6 +114,10 @@ def analyse(
         missing={name: why for name, why in missing.items() if why},
         entropy_rate=_entropy_rate(selection),
     )
+    say("the plan")
+    best = views[0].frontier
+    plan = make_plan(selection, fits, best, said.answer, budget=budget, inference_tokens=inference_tokens)
+    return replace(said, plan=plan)
 
 
 def _entropy_rate(selection: Selection) -> float | None:

@@ -87,6 +87,7 @@ def fits(analysis: Analysis) -> dict[str, Any]:
         "kaplan": {"counting": asdict(analysis.kaplan_counting), "rows": analysis.kaplan.rows()}
         if analysis.kaplan
         else None,
+        "plan": analysis.plan,
         "missing": analysis.missing,
     }
 
