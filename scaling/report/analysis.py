@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from scaling.laws import Envelope, Frontier, FrontierRegression, GridBias, HoldOut, Isoflop, Kaplan
 from scaling.report import methods, parametric
@@ -29,10 +30,12 @@ class FrontierView:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a selection of runs says. Figures and answers are under the primary counting: `frontiers[0]`, `fits[0]`,
-    `envelope`, `isoflops`, `grid_bias`, `hold_outs`. What could not be done is in `missing`, by name."""
+    """What a selection of runs says. `curves` are the training curves of the runs in use. Figures and answers are under
+    the primary counting: `frontiers[0]`, `fits[0]`, `envelope`, `isoflops`, `grid_bias`, `hold_outs`. What could not
+    be done is in `missing`, by name."""
 
     selection: Selection
+    curves: pd.DataFrame | None
     frontiers: tuple[FrontierView, ...]
     envelope: Envelope | None
     isoflops: tuple[Isoflop, ...]
@@ -101,6 +104,7 @@ def analyse(
     missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan}
     said = Analysis(
         selection=selection,
+        curves=curves,
         frontiers=tuple(views),
         envelope=found_envelope[0],
         isoflops=tuple(slices),

@@ -1,18 +1,16 @@
-"""Figures that say whether to believe it: all exponents side by side, isoFLOP slices, allocation, residuals, grid."""
+"""Figures that say whether to believe it: all exponents side by side, isoFLOP slices, allocation, residuals,
+hold-out, grid."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from scaling.report import series
 from scaling.report.analysis import Analysis
-from scaling.report.axes import log_axis, named_ticks, power
-from scaling.report.methods import SLICE, columns, is_isoflop_design
-from scaling.report.style import ACCENT, INK, MUTED, TRUTH, VECTORS, colours, count, flops
+from scaling.report.axes import log_axis, power
+from scaling.report.methods import columns, is_isoflop_design
+from scaling.report.style import ACCENT, INK, MUTED, TRUTH, VECTORS, VIOLET, colormap, colours, count, flops
 
-SLICES_DRAWN = 9
-NAMED_SIZES = 12
-VIOLET = "#7c3aed"
+HUES = {"frontier": INK, "envelope": TRUTH, "isoflop": VIOLET, "law": ACCENT}
 
 
 def exponents(analysis: Analysis) -> Figure | None:
@@ -40,114 +38,113 @@ def exponents(analysis: Analysis) -> Figure | None:
 
 def isoflop_slices(analysis: Analysis) -> Figure | None:
     """Loss over size at several compute budgets, with the optima; between runs of a grid each size is interpolated."""
-    if not analysis.isoflops:
+    drawn = series.slices(analysis)
+    if not drawn:
         return None
     found = analysis.isoflops[0]
     N, _, C, loss = columns(analysis.selection, analysis.selection.primary)
-    own = is_isoflop_design(N, C)
-    some = np.flatnonzero(found.used) if found.used.any() else np.arange(len(found.C))
-    some = some[np.unique(np.linspace(0, len(some) - 1, SLICES_DRAWN).round().astype(int))]
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.subplots()
-    for colour, i in zip(colours(len(some)), some, strict=True):
-        n, y = _slice(N, C, loss, float(found.C[i]), own)
-        axes.plot(n, y, "o-", color=colour, ms=3.5, lw=1.1, label=f"{flops(found.C[i])} FLOPs")
-        if found.used[i]:
-            axes.scatter(found.N[i], found.loss[i], marker="D", s=36, color=colour, edgecolors=INK, zorder=5)
+    for colour, one in zip(colours(len(drawn)), drawn, strict=True):
+        axes.plot(one.N, one.loss, "o-", color=colour, ms=3.5, lw=1.1, label=flops(one.C))
+        if one.best is not None:
+            axes.scatter(*one.best, marker="D", s=36, color=colour, edgecolors=INK, zorder=5)
     log_axis(axes, "x", N.min(), N.max(), count)
-    low, high = (float(v) for v in np.quantile(loss, [0, 1]))
-    log_axis(axes, "y", low, high, lambda value: f"{value:g}")
+    log_axis(axes, "y", float(loss.min()), float(loss.max()), lambda value: f"{value:g}")
     axes.set(xlabel=f"N, parameters ({analysis.selection.primary.n_label})", ylabel="loss, nats per token")
-    what = "runs of one budget" if own else "each size between its own runs"
+    what = "runs of one budget" if is_isoflop_design(N, C) else "each size between its own runs"
     inside = f"diamond: the optimum, inside the slice at {found.used.sum()} of {len(found.C)} budgets"
     axes.set_title(f"isoFLOP slices: {what}\n{inside}")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    axes.legend(title="C, FLOPs", loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     return figure
 
 
-def _slice(
-    N: pd.Series, C: pd.Series, loss: pd.Series, budget: float, own: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sizes and their loss at one budget (FLOPs): the runs there, or between the runs of each size."""
-    if own:
-        near = np.abs(np.log(C / budget)) < SLICE
-        at = loss[near].groupby(N[near]).mean()
-        return at.index.to_numpy(dtype=float), at.to_numpy(dtype=float)
-    points = []
-    for size, rows in loss.groupby(N):
-        order = np.argsort(C[rows.index].to_numpy())
-        c, y = C[rows.index].to_numpy()[order], rows.to_numpy()[order]
-        if c[0] <= budget * 1.001 and budget <= c[-1] * 1.001:
-            points.append((float(size), float(np.exp(np.interp(np.log(budget), np.log(c), np.log(y))))))
-    return tuple(np.array(points).reshape(-1, 2).T)  # type: ignore[return-value]
-
-
 def allocation(analysis: Analysis) -> Figure | None:
-    """N_opt over C by every method that names one: what each would have you train. None where nothing is identified."""
+    """N_opt and D_opt over C by every method that can tell, with its band. None where nothing is identified."""
     if analysis.answer is None:
         return None
-    view, fit = analysis.frontiers[0], analysis.fits[0].found if analysis.fits else None
+    view = analysis.frontiers[0]
     N, D, C, _ = columns(analysis.selection, view.counting)
-    figure = Figure(figsize=(8.2, 4.6))
-    axes = figure.subplots()
-    axes.scatter(C, N, s=9, color="#d4d4d8", label="runs", zorder=1, rasterized=len(N) > VECTORS)
+    figure = Figure(figsize=(9.4, 4.8))
+    panels = figure.subplots(1, 2)
     inside = view.frontier.interior & view.frontier.supported
-    if inside.any():
-        axes.scatter(view.frontier.C[inside], view.frontier.N[inside], s=30, color=INK, label="frontier, interior")
-    if analysis.envelope is not None and analysis.envelope.interior.any():
-        lower = analysis.envelope
-        at, best = lower.C[lower.interior], lower.N[lower.interior]
-        axes.scatter(at, best, s=14, marker="_", color=TRUTH, label="envelope of curves")
-    for one, marker in zip(analysis.isoflops, "Ds", strict=False):
-        if one.used.any():
-            at, best = one.C[one.used], one.N[one.used]
-            low, high = best * np.exp(np.multiply.outer([-2, 2], one.std[one.used]))
-            axes.vlines(at, low, high, color=VIOLET, lw=0.9, alpha=0.6)
-            axes.scatter(at, best, marker=marker, s=22, color=VIOLET, label=f"isoFLOP, {one.method} (2 sd)")
-    if fit is not None and fit.identified["a"]:
-        k = float(np.median(C / (N * D)))
-        grid = np.geomspace(C.min(), C.max(), 40)
-        found = [fit.optimal(float(c), k=k) for c in grid]
-        axes.plot(grid, [one.N for one in found], color=ACCENT, label=f"{analysis.fits[0].name} (C = {k:.3g} N D)")
-        if all(one.N_ci is not None for one in found):
-            axes.fill_between(grid, *np.array([one.N_ci for one in found]).T, color=ACCENT, alpha=0.15, lw=0)
-    log_axis(axes, "x", C.min(), C.max(), power)
-    log_axis(axes, "y", N.min(), N.max(), count)
-    axes.set(
-        xlabel=f"training compute C, FLOPs ({view.counting.c_label})",
-        ylabel=f"N_opt, parameters ({view.counting.n_label})",
-    )
-    if len(sizes := N.unique()) <= NAMED_SIZES:
-        named_ticks(axes, "y", sizes.tolist(), count)
-    axes.set_title("The best size for a budget")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    for axes, which, runs in zip(panels, "ND", (N, D), strict=True):
+        axes.scatter(C, runs, s=7, color="#d4d4d8", label="runs", zorder=1, rasterized=len(N) > VECTORS, lw=0)
+        if inside.any():
+            y = getattr(view.frontier, which)[inside]
+            axes.scatter(view.frontier.C[inside], y, s=18, color=INK, label="frontier, interior", lw=0)
+        for dots in series.optima(analysis):
+            marker = "_" if dots.kind == "envelope" else "D"
+            y = getattr(dots, which)
+            axes.scatter(dots.C, y, s=12, marker=marker, color=HUES[dots.kind], alpha=0.5, lw=0.8)
+            if dots.spread is not None:
+                axes.vlines(dots.C, y / dots.spread, y * dots.spread, color=HUES[dots.kind], lw=0.7, alpha=0.5)
+        styles = {kind: iter(("-", "--", ":", "-.")) for kind in HUES}
+        for path in series.paths(analysis):
+            if not path.identified:
+                continue
+            colour, band = HUES[path.kind], getattr(path, f"{which}_band")
+            axes.plot(path.C, getattr(path, which), color=colour, ls=next(styles[path.kind], "-."), label=path.method)
+            if band is not None:
+                axes.fill_between(path.C, *band, color=colour, alpha=0.1, lw=0)
+        log_axis(axes, "x", C.min(), C.max(), power)
+        log_axis(axes, "y", runs.min(), runs.max(), count)
+        axes.set_xlabel(f"training compute C, FLOPs ({view.counting.c_label})")
+    panels[0].set_ylabel(f"N_opt, parameters ({view.counting.n_label})")
+    panels[1].set_ylabel("D_opt, tokens")
+    figure.suptitle("The best size and the best number of tokens for a budget", x=0.01, ha="left", fontsize=11)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
 def residuals(analysis: Analysis) -> Figure | None:
     """What the law leaves unexplained, over tokens and coloured by size: a pattern means the law is wrong."""
-    fit = analysis.fits[0] if analysis.fits else None
-    if fit is None or fit.found is None:
+    known = series.residuals(analysis)
+    if known is None:
         return None
-    N, D, _, loss = columns(analysis.selection, analysis.selection.primary)
-    off = 100 * (np.log(loss.to_numpy()) - np.log(fit.found.fitted))
+    fit, off = known[0], 100 * known[1]
+    N, D, _, _ = columns(analysis.selection, analysis.selection.primary)
     figure = Figure(figsize=(8.2, 3.6))
     axes = figure.subplots()
-    sizes = sorted(N.unique())
-    if len(sizes) <= NAMED_SIZES:
-        for colour, size in zip(colours(len(sizes)), sizes, strict=True):
-            rows = (size == N).to_numpy()
-            order = np.argsort(D.to_numpy()[rows])
-            axes.plot(D.to_numpy()[rows][order], off[rows][order], "o-", color=colour, ms=4, lw=0.8, label=count(size))
+    found = series.sizes(N)
+    if found.named:
+        for i, (colour, size) in enumerate(zip(colours(len(found.N)), found.N, strict=True)):
+            rows = np.flatnonzero(found.of == i)
+            rows = rows[np.argsort(D.to_numpy()[rows])]
+            axes.plot(D.to_numpy()[rows], off[rows], "o-", color=colour, ms=4, lw=0.8, label=count(size))
         axes.legend(title="N", loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     else:
-        shown = axes.scatter(D, off, c=np.log10(N), s=12, cmap="viridis", linewidths=0, rasterized=len(N) > VECTORS)
+        shown = axes.scatter(D, off, c=np.log10(N), s=12, cmap=colormap(), linewidths=0, rasterized=len(N) > VECTORS)
         bar = figure.colorbar(shown, ax=axes, label=f"N, parameters ({analysis.selection.primary.n_label})", pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: count(10**value))
     axes.axhline(0, color=INK, lw=0.8)
     log_axis(axes, "x", D.min(), D.max(), count)
     axes.set(xlabel="D, tokens", ylabel="loss above the law, %")
     axes.set_title(f"Residuals of {fit.name}: sd {100 * fit.residual_sd:.2g} %")
+    return figure
+
+
+def hold_out(analysis: Analysis) -> Figure | None:
+    """Error of the law on runs dearer than those it was fitted to, with the interval promised for a new run."""
+    if not analysis.hold_outs:
+        return None
+    figure = Figure(figsize=(8.2, 3.8))
+    axes = figure.subplots()
+    for colour, one in zip((ACCENT, TRUTH, VIOLET), analysis.hold_outs, strict=False):
+        if len(one.low):
+            ends = 100 * (np.array([one.low, one.high]) / one.loss - 1)
+            axes.vlines(one.scale_up, *ends, color=colour, lw=0.8, alpha=0.4)
+        label = f"{one.fitted} runs below {flops(one.below)} FLOPs: {100 * one.are:.2g} % off on average"
+        axes.scatter(one.scale_up, 100 * one.error, s=14, color=colour, label=label, lw=0)
+    axes.axhline(0, color=INK, lw=0.8)
+    log_axis(axes, "x", 1.0, max(float(one.scale_up.max()) for one in analysis.hold_outs), lambda value: f"{value:g} x")
+    axes.set(xlabel="compute, times the largest that was fitted", ylabel="predicted loss above the one seen, %")
+    axes.set_title("Hold-out: laws of the cheap runs, tried on the dear ones")
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(0, -0.2), borderaxespad=0, title="fitted to", alignment="left"
+    )
+    legend.get_title().set_fontsize(8.5)
     return figure
 
 

@@ -18,9 +18,9 @@ from scaling.report.analysis import Analysis
 from scaling.report.axes import log_axis, named_ticks, power
 from scaling.report.estimate import Estimate
 from scaling.report.methods import EVERY, INTERIOR
-from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, VECTORS, colours, count, interval
+from scaling.report.series import NAMED_SIZES
+from scaling.report.style import ACCENT, INK, MUTED, RC, TRUTH, VECTORS, colormap, colours, count, interval
 
-NAMED_SIZES = 12  # more sizes than this are told apart by a colour bar
 DRAWN_CURVES = 200  # more curves than this hide each other
 MANY = 40  # points from which markers shrink
 
@@ -52,7 +52,7 @@ def loss_vs_compute(analysis: Analysis) -> Figure:
     if len(sizes) <= NAMED_SIZES:
         _by_size(axes, analysis, C, N, sizes)
     else:
-        look: dict[str, Any] = {"cmap": "viridis", "norm": LogNorm(), "linewidths": 0, "rasterized": len(N) > VECTORS}
+        look: dict[str, Any] = {"cmap": colormap(), "norm": LogNorm(), "linewidths": 0, "rasterized": len(N) > VECTORS}
         shown = axes.scatter(C, runs["loss"], c=N, s=14, **look)
         bar = figure.colorbar(shown, ax=axes, label=f"N, parameters ({view.counting.n_label})", pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: count(value))
@@ -75,9 +75,9 @@ def loss_vs_compute(analysis: Analysis) -> Figure:
 
 def _by_size(axes: Axes, analysis: Analysis, C: pd.Series, N: pd.Series, sizes: list[float]) -> None:
     """A line for each size through the mean of its seeds, its runs as points, their training curves behind."""
-    runs, read = analysis.selection.used, analysis.selection.table.read_curves
-    drawn = read is not None and len(runs) <= DRAWN_CURVES and analysis.frontiers[0].counting.c == "flops"
-    curves = read(list(runs["run"])) if read is not None and drawn else None
+    runs = analysis.selection.used
+    drawn = len(runs) <= DRAWN_CURVES and analysis.frontiers[0].counting.c == "flops"
+    curves = analysis.curves if drawn else None
     for colour, size in zip(colours(len(sizes)), sizes, strict=True):
         of = runs[size == N]
         name = f"{of['model'].iloc[0]}: " if "model" in of and of["model"].nunique() == 1 else ""
@@ -153,5 +153,6 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "isoflop_slices": diagnostics.isoflop_slices,
     "exponents": diagnostics.exponents,
     "residuals": diagnostics.residuals,
+    "hold_out": diagnostics.hold_out,
     "grid_bias": diagnostics.grid_bias,
 }

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 RC: dict[Any, Any] = {
     "figure.dpi": 110,
     "savefig.dpi": 200,
@@ -29,15 +31,25 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "scaling",  # the same runs give the same file
 }
 VECTORS = 2000  # points from which a cloud is drawn as pixels in vector files
-INK, MUTED, ACCENT, TRUTH = "#18181b", "#a1a1aa", "#c2410c", "#0f766e"
+INK, MUTED, ACCENT, TRUTH, VIOLET = "#18181b", "#a1a1aa", "#c2410c", "#0f766e", "#7c3aed"
+# From small to large, lightness rising all the way, so that no colour vision is needed: on white, and on a dark page.
+RAMP = ("#3b1f6b", "#3d4c97", "#2a7096", "#1f9186", "#5fb052", "#c9ab2a")
+DARK_RAMP = ("#8674d8", "#6593e0", "#4bb0cf", "#4cc7a2", "#93d56c", "#f0de55")
 
 
-def colours(n: int) -> list[Any]:
-    """n colours in order, dark for small to bright for large; both ends are legible on white."""
-    from matplotlib import colormaps
+def colours(n: int, ramp: Sequence[str] = RAMP) -> list[str]:
+    """n colours of a ramp, in order."""
+    stops = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in ramp])
+    at = np.linspace(0, len(ramp) - 1, n) if n > 1 else np.array([1.0])
+    mixed = np.array([np.interp(at, np.arange(len(ramp)), channel) for channel in stops.T]).round().astype(int)
+    return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in mixed.T]
 
-    scale = colormaps["viridis"]
-    return [scale(0.92 * i / max(n - 1, 1)) for i in range(n)]
+
+def colormap() -> Any:
+    """The ramp for matplotlib, where there are too many sizes to name."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("sizes", list(RAMP))
 
 
 def count(value: float) -> str:
