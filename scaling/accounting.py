@@ -46,6 +46,15 @@ def attention_flops(n_layers: int, seq_len: int, d_attention: int) -> float:
     return 12.0 * n_layers * seq_len * d_attention
 
 
+def scan_flops(n_layers: int, d_inner: int, d_state: int) -> float:
+    """Training FLOPs per token of a selective state space (Gu & Dao 2023, arXiv 2312.00752), step by step.
+
+    Three multiply-adds a state forward (input, recurrence, output), twice that backward. They are counted as the
+    recurrence needs them: a parallel scan does more work, and `torch.utils.flop_counter` sees none of it.
+    """
+    return 18.0 * n_layers * d_inner * d_state
+
+
 def flops_6nd(n: float, tokens: float) -> float:
     """The 6 N D approximation of training FLOPs (Kaplan et al. 2020, section 2.1), for whichever N is given."""
     return 6.0 * n * tokens

@@ -8,6 +8,7 @@ comments: B batch, T sequence, D d_model, V vocabulary.
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from hydra.utils import get_class
@@ -40,6 +41,7 @@ class LanguageModel(nn.Module, ABC):
     tokens: nn.Embedding
     positions: nn.Embedding | None
     head: nn.Linear  # (V, D), no bias; its weight may be `tokens.weight`
+    not_matrices: ClassVar[tuple[str, ...]] = ()  # last names of parameters of two dimensions that multiply no width
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -57,6 +59,20 @@ class LanguageModel(nn.Module, ABC):
     def n_active(self) -> int:
         """Parameters that touch one token; fewer than all only where some are chosen per token."""
         return sum(p.numel() for p in self.parameters())
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What an optimizer may treat apart: `matrices` over the width, the `head` (unless tied), and the `rest`.
+
+        The rest are tables, norms, biases and what `not_matrices` names: none of them sums over the width.
+        """
+        groups: dict[str, list[nn.Parameter]] = {"matrices": [], "head": [], "rest": []}
+        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        for name, p in self.named_parameters():
+            if p.ndim < 2 or id(p) in tables or name.rpartition(".")[2] in self.not_matrices:
+                groups["rest"].append(p)
+            else:
+                groups["head" if p is self.head.weight else "matrices"].append(p)
+        return groups
 
     def counts(self) -> Counts:
         """Parameters under every convention, measured on the built model."""

@@ -1,17 +1,16 @@
 """AdamW over a model's parameters; weight decay reaches matrices, not tables, norms or biases."""
 
-from torch import nn, optim
+from torch import optim
 
 from scaling.config import OptimConfig
+from scaling.models.base import LanguageModel
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> optim.AdamW:
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
-    others = [p for p in parameters if p.ndim < 2 or id(p) in tables]
+def build_optimizer(model: LanguageModel, config: OptimConfig, lr: float) -> optim.AdamW:
+    decayed = {"matrices": config.weight_decay, "head": config.weight_decay}
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decayed.get(name, 0.0)}
+        for name, parameters in model.parameter_groups().items()
+        if parameters
     ]
     return optim.AdamW(groups, lr=lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
