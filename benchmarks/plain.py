@@ -23,7 +23,7 @@ class PlainTransformer(nn.Module):
         layer = nn.TransformerEncoderLayer(
             *(d_model, n_heads, d_mlp),
             dropout=0.0,
-            activation=lambda x: F.gelu(x, approximate="tanh"),
+            activation="gelu",
             batch_first=True,
             norm_first=True,
         )
