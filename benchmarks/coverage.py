@@ -125,15 +125,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200, help="studies per cell (15 cells)")
     parser.add_argument("--bootstrap", type=int, default=200, help="refits per study")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other studies")
     options = parser.parse_args()
     block = min(options.draws, 20)
     jobs = [
-        (name, noise, block, options.bootstrap, 1000 * i + 100_000 * j + k)
+        (name, noise, block, options.bootstrap, 10_000_000 * options.seed + 1000 * i + 100_000 * j + k)
         for i, name in enumerate(TRUTHS)
         for j, noise in enumerate(NOISES)
         for k in range(0, options.draws, block)
     ]
-    blind_jobs = [(n, s, block, 7 + k) for n, s in BLIND for k in range(0, max(options.draws // 2, block), block)]
+    blind_jobs = [(n, s, block, 10_000_000 * options.seed + 7 + k) for n, s in BLIND for k in range(0, max(options.draws // 2, block), block)]
     cells: dict[tuple[str, float, str], Tally] = {}
     verdicts: dict[tuple[str, float], list[bool]] = {}
     with ProcessPoolExecutor(options.jobs) as pool:

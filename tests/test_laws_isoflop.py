@@ -231,3 +231,14 @@ def test_slices_of_grids_are_unbiased_and_their_intervals_hold() -> None:
                 covered += [f.N.ci()[0] <= a <= f.N.ci()[1] for f in found]
     assert len(covered) > 600
     assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("method", ["local", "akima"])
+def test_two_runs_of_one_size_in_a_budget_count_once_the_nearer_one(method: str) -> None:
+    N = np.array([1e6, 2e6, 4e6, 8e6, 16e6, 4e6])
+    C = np.array([1e15, 1e15, 1e15, 1e15, 1e15, 1.04e15])
+    loss = np.exp(0.1 * np.log(N / 4e6) ** 2 + 1)
+    loss[-1] = 9.0  # would be the worst of its slice
+    found = isoflop(N, C, loss, method, noise=0.0)
+    assert found.sizes.tolist() == [5]
+    assert found.N[0] == pytest.approx(4e6, rel=1e-2)

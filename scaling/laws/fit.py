@@ -109,7 +109,8 @@ class LawFit:
     def regret_interval(self, N: float, D: float, U: float | None = None, *, level: float = 0.95) -> Interval:
         """Percentile interval of `regret` over the bootstrap; it has a floor at zero, so no t interval."""
         draws = allocation.extra_compute(self.law, self._bootstrapped(), N, D, U)
-        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        # some refits cost infinitely much: no interpolation between them
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
         return float(low), float(high)
 
     @cached_property

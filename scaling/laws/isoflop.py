@@ -104,7 +104,7 @@ def isoflop(
     """Optima of isoFLOP slices. N parameters, C FLOPs, loss nats per token, D tokens (default C / 6N).
 
     Runs whose C differ by less than `tolerance` (relative) are one budget; several seeds of one (N, C) are
-    one point with their mean. `noise` is the sd of log loss: given, or else pooled from seeds, or else from
+    one point with their mean; of several D of one N in a budget the one nearest to its C counts. `noise` is the sd of log loss: given, or else pooled from seeds, or else from
     how the slices scatter about local quadratics. It is drawn again `draws` times for the error of each
     optimum. `method`: local (quadratic through the five points about the minimum), akima, or parabola (all
     points; for comparison: edges are not dropped). Raises LawError for bad columns, an unknown method, or
@@ -133,8 +133,8 @@ def from_slices(
     """Optima of slices from the log loss of each point: row 0 as measured, the rows after it with noise drawn."""
     if method not in METHODS:
         raise LawError(f"method = {method!r}: one of {', '.join(METHODS)}")
-    groups = [g[np.argsort(N[g])] for g in budgets(C, tolerance)]
-    groups = [g for g in groups if len(np.unique(N[g])) >= MIN_SIZES[method]]
+    groups = [_one_of_each_size(g, N, C) for g in budgets(C, tolerance)]
+    groups = [g for g in groups if len(g) >= MIN_SIZES[method]]
     if not groups:
         raise LawError(f"no budget has {MIN_SIZES[method]} sizes, which method {method!r} needs")
     x = [np.log(N[g]) for g in groups]
@@ -175,6 +175,13 @@ def budgets(C: Array, tolerance: float) -> list[NDArray[np.int64]]:
             start = np.log(C[i])
         groups[-1].append(int(i))
     return [np.array(g) for g in groups]
+
+
+def _one_of_each_size(g: NDArray[np.int64], N: Array, C: Array) -> NDArray[np.int64]:
+    """A slice by ascending N; of points that share a size the one whose C is nearest to the slice's mean."""
+    off = np.abs(np.log(C[g]) - np.log(C[g]).mean())
+    g = g[np.lexsort((off, N[g]))]
+    return g[np.diff(N[g], prepend=0.0) > 0]
 
 
 def _note(y: Array, best: float, x: Array, valid: float, method: str, noise: float) -> str:
