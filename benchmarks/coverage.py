@@ -134,7 +134,8 @@ def main() -> None:
         for j, noise in enumerate(NOISES)
         for k in range(0, options.draws, block)
     ]
-    blind_jobs = [(n, s, block, 10_000_000 * options.seed + 7 + k) for n, s in BLIND for k in range(0, max(options.draws // 2, block), block)]
+    blind_draws = range(0, max(options.draws // 2, block), block)
+    blind_jobs = [(n, s, block, 10_000_000 * options.seed + 7 + k) for n, s in BLIND for k in blind_draws]
     cells: dict[tuple[str, float, str], Tally] = {}
     verdicts: dict[tuple[str, float], list[bool]] = {}
     with ProcessPoolExecutor(options.jobs) as pool:

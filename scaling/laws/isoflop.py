@@ -104,11 +104,11 @@ def isoflop(
     """Optima of isoFLOP slices. N parameters, C FLOPs, loss nats per token, D tokens (default C / 6N).
 
     Runs whose C differ by less than `tolerance` (relative) are one budget; several seeds of one (N, C) are
-    one point with their mean; of several D of one N in a budget the one nearest to its C counts. `noise` is the sd of log loss: given, or else pooled from seeds, or else from
-    how the slices scatter about local quadratics. It is drawn again `draws` times for the error of each
-    optimum. `method`: local (quadratic through the five points about the minimum), akima, or parabola (all
-    points; for comparison: edges are not dropped). Raises LawError for bad columns, an unknown method, or
-    when no budget has enough sizes.
+    one point with their mean, of several D of one N the one nearest to the budget's C counts. `noise` is the sd
+    of log loss: given, or else pooled from seeds, or else from how the slices scatter about local quadratics. It
+    is drawn again `draws` times for the error of each optimum. `method`: local (quadratic through the five points
+    about the minimum), akima, or parabola (all points; for comparison: edges are not dropped). Raises LawError for
+    bad columns, an unknown method, or when no budget has enough sizes.
     """
     n, c, y = columns(3, N=N, C=C, loss=loss)
     d = c / (6 * n) if D is None else columns(3, N=N, D=D)[1]
