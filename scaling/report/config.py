@@ -48,7 +48,16 @@ class StatusConfig:
     output_dir: str = "outputs"
 
 
+@dataclass(frozen=True)
+class CompareConfig:
+    """Studies side by side, as composed by `conf/compare.yaml`."""
+
+    studies: tuple[str, ...] = ()
+    output_dir: str = "outputs"
+
+
 def register_schemas() -> None:
+    register("compare_schema", CompareConfig)
     register("analyze_schema", AnalyzeConfig)
     register("status_schema", StatusConfig)
 
