@@ -2,7 +2,8 @@
 
     python train.py -m experiment=lr_sweep
     python train.py -m experiment=schedules
-    python benchmarks/settings.py outputs/lr_sweep outputs/schedules
+    python train.py -m experiment=frontier seed=0,1,2 model=d16_l1,d48_l2,d128_l4 tokens=100k
+    python benchmarks/settings.py outputs/lr_sweep outputs/schedules outputs/frontier
 
 Prints markdown. The best rate of a cell is the vertex of a parabola through the lowest loss and its neighbours in
 log(rate); a cell whose lowest loss is at the end of the sweep is marked, not extrapolated.
@@ -126,14 +127,34 @@ def print_schedules(runs: list[RunRecord]) -> None:
     print()
 
 
+def print_seeds(runs: list[RunRecord]) -> None:
+    by_cell: dict[tuple[int, int, str], list[float]] = defaultdict(list)
+    for r in runs:
+        assert r.loss_val is not None
+        by_cell[r.d_model, r.tokens_budget, r.model].append(r.loss_val)
+    print("| size | tokens | seeds | mean loss | standard deviation | as sd of log loss |\n|---|---|---|---|---|---|")
+    pooled, freedom = 0.0, 0
+    for (_, budget, model), losses in sorted(by_cell.items()):
+        if len(losses) < 2:
+            continue
+        sd, log_sd = np.std(losses, ddof=1), np.std(np.log(losses), ddof=1)
+        pooled, freedom = pooled + (len(losses) - 1) * log_sd**2, freedom + len(losses) - 1
+        print(f"| {model} | {short(budget)} | {len(losses)} | {np.mean(losses):.4f} | {sd:.4f} | {log_sd:.3%} |")
+    if freedom:
+        print(f"\nPooled over {freedom} degrees of freedom: {np.sqrt(pooled / freedom):.3%} of the loss.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("lr_sweep", type=Path, help="directory of the study of experiment=lr_sweep")
     parser.add_argument("schedules", type=Path, nargs="?", help="directory of the study of experiment=schedules")
+    parser.add_argument("seeds", type=Path, nargs="?", help="directory of a study with several seeds of a cell")
     args = parser.parse_args()
     print_rates(finished(args.lr_sweep))
     if args.schedules:
         print_schedules(finished(args.schedules))
+    if args.seeds:
+        print_seeds(finished(args.seeds))
 
 
 if __name__ == "__main__":

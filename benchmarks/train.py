@@ -1,6 +1,7 @@
 """Training throughput: a plain script, a bare loop over our own model, our trainer, and the whole sweep, in one run.
 
-    python benchmarks/train.py [--data DIR] [--rounds N] [--seconds S] [--sizes d16_l1,…] [--no-sweep] [--write FILE]
+    python benchmarks/train.py [--data DIR] [--rounds N] [--seconds S] [--sizes d16_l1,…] [--no-sweep | --keep DIR]
+                               [--write FILE]
 
 The plain script (benchmarks/plain.py) has all cores to itself. Our own is measured the way a sweep runs: one job of
 one thread on every core at the same time, so a step of ours counts as step time / cores. Rounds are interleaved,
@@ -220,17 +221,18 @@ class Bench:
         per_token = build_meta(config.family, Shape.of(config, vocab)).flops_per_token()
         return per_token * float(config.batch_size * config.seq_len)
 
-    def sweep(self, *overrides: str) -> float:
+    def sweep(self, *overrides: str, keep: Path | None = None) -> float:
         """Seconds of all 56 runs through the command line, from start to prompt."""
-        with tempfile.TemporaryDirectory() as out:
+        with tempfile.TemporaryDirectory() as scratch:
+            out = keep or scratch
             command = [
-                *(sys.executable, "train.py", "-m", "model=glob(*)", "tokens=glob(*)", f"output_dir={out}"),
+                *(sys.executable, "train.py", "-m", "experiment=frontier", f"output_dir={out}"),
                 *(f"data.path={self.args.data}", f"cache_dir={self.args.cache}", "logger.mode=offline", *overrides),
             ]
             began = time.perf_counter()
             subprocess.run(command, cwd=ROOT, check=True)
             elapsed = time.perf_counter() - began
-            found = [json.loads(path.read_text()) for path in Path(out).rglob("record.json")]
+            found = [json.loads(path.read_text()) for path in Path(out, "frontier").glob("*/record.json")]
             self.memory_mb = max(record["peak_memory_mb"] for record in found)
             return elapsed
 
@@ -318,10 +320,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="of training in each measurement of our own")
     parser.add_argument("--sizes", default=",".join(by_width([p.stem for p in (ROOT / "conf/model").glob("*.yaml")])))
     parser.add_argument("--no-sweep", action="store_true", help="per size only")
+    parser.add_argument("--keep", type=Path, help="keep the sweep's runs in this directory, as study `frontier`")
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
     args = parser.parse_args()
     if args.data is None or not (args.data / "train.txt").is_file():
         sys.exit(f"error: --data={args.data}: must be a directory with WikiText-2's train.txt, valid.txt and test.txt")
+    if args.keep and (args.keep / "frontier").exists():
+        sys.exit(f"error: --keep={args.keep}: has a study `frontier` already; finished runs would take no time")
     return args
 
 
@@ -342,7 +347,7 @@ def main() -> None:
             for size in args.sizes.split(","):
                 bench.measure(size)
         if half == 0 and not args.no_sweep:
-            swept["fp32"] = bench.sweep("trainer.precision=fp32")
+            swept["fp32"] = bench.sweep("trainer.precision=fp32", keep=args.keep)
             if multiplies_bf16():
                 swept["bf16"] = bench.sweep("trainer.precision=bf16")
     text = bench.table(swept)
