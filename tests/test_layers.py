@@ -11,7 +11,7 @@ GROUND = {"accounting", "config", "records", "analyze_config"}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     **{"data": 1, "laws": 1, "cli": 1, "account": 1, "dashboard": 1, "sync": 2},
-    **{"models": 2, "sources": 2, "launcher": 4},
+    **{"models": 2, "sources": 2, "launcher": 4, "export": 3},
     **{"training": 3, "report": 3},
 }
 ALLOWED = {("config", "accounting"), ("analyze_config", "config")}

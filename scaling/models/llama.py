@@ -70,7 +70,7 @@ class Attention(nn.Module):
     def __init__(self, shape: Shape, queries_per_kv: int, rope_base: float) -> None:
         super().__init__()
         d, self.n_heads = shape.d_model, shape.n_heads
-        self.d_head = d // self.n_heads
+        self.d_head, self.rope_base = d // self.n_heads, rope_base
         self.n_kv = max(1, self.n_heads // max(1, queries_per_kv))
         if queries_per_kv < 1 or self.n_heads % self.n_kv:
             raise ConfigError(

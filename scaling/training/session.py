@@ -10,6 +10,7 @@ import gc
 import logging
 import platform
 import resource
+import shutil
 import sys
 import time
 import traceback
@@ -198,6 +199,8 @@ def _train(
     record.tokens_per_s = heartbeat.tokens / heartbeat.seconds if heartbeat.seconds else None
     if config.keep_weights:
         torch.save(model.state_dict(), run_dir / "weights.pt")
+        if (store.path / "tokenizer.json").exists():
+            shutil.copyfile(store.path / "tokenizer.json", run_dir / "tokenizer.json")
 
 
 def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
