@@ -66,7 +66,7 @@ def gpt2(model: LanguageModel) -> tuple[dict[str, Any], State]:
     state = {name: tensor.t() if products.fullmatch(name) else tensor for name, tensor in state.items()}
     sizes = {"n_embd": s.d_model, "n_inner": s.d_mlp, "n_layer": s.n_layers, "n_head": s.n_heads}
     dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
-    kind = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new"}
+    kind = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu"}
     return kind | sizes | dropouts | {"n_positions": s.seq_len, "layer_norm_epsilon": 1e-5}, state
 
 
