@@ -37,10 +37,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class FamilyConfig:
-    """A class in `scaling.models` and keyword options for its constructor."""
+    """A class in `scaling.models` and keyword options for its constructor; `lr_factor` is on the rule's rate."""
 
     name: str = MISSING
     _target_: str = MISSING
+    lr_factor: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,7 +83,10 @@ class LRRule:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW. `lr` null means the rule; `weight_decay` reaches matrices alone; `grad_clip` is a global norm."""
+    """AdamW. `lr` null means the rule; `weight_decay` reaches matrices alone; `grad_clip` is a global norm.
+
+    `mup_width` is the width at which muP is the same as no muP; null for none.
+    """
 
     name: str = MISSING
     lr: float | None = None
@@ -92,6 +96,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     grad_clip: float | None = 1.0
+    mup_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ class TrainConfig:
         if self.optim.lr is not None:
             return self.optim.lr
         rule = self.optim.lr_rule
-        return rule.base * (self.model.d_model / 64) ** rule.width * (self.tokens.budget / 1e5) ** rule.tokens
+        base = rule.base * self.family.lr_factor
+        return base * (self.model.d_model / 64) ** rule.width * (self.tokens.budget / 1e5) ** rule.tokens
 
     @property
     def run_hash(self) -> str:
@@ -197,6 +203,9 @@ class TrainConfig:
         result["data"] = {k: c["data"][k] for k in ("name", "options")}
         result["optim"] = {k: v for k, v in c["optim"].items() if k not in ("lr", "lr_rule")} | {"lr": self.lr}
         result["trainer"] = {k: c["trainer"][k] for k in ("precision", "deterministic")}
+        result["family"].pop("lr_factor")  # it has done its work in lr
+        if self.optim.mup_width is None:
+            result["optim"].pop("mup_width")
         for part in ("model", "tokens", "family", "tokenizer", "schedule", "optim"):
             result[part].pop("name")
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:10]
@@ -231,7 +240,7 @@ CHOICES = {
 POSITIVE = (
     *("batch_size", "seq_len", "eval_tokens", "tokens.budget", "tokenizer.vocab_size"),
     *("model.d_model", "model.d_mlp", "model.n_layers", "model.n_heads"),
-    *("optim.eps", "trainer.threads", "trainer.checkpoint_every_s"),
+    *("optim.eps", "optim.mup_width", "family.lr_factor", "trainer.threads", "trainer.checkpoint_every_s"),
 )
 
 

@@ -59,7 +59,7 @@ class Training(LightningModule):
         for batch in chunk:
             lr = self.config.lr * schedule.factor(self.steps_done, total, self.config.schedule)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["factor"]
             loss = lm_loss(self.model(batch[:, :-1]), self.model.head.weight, batch[:, 1:])
             loss.backward()
             if clip is not None:

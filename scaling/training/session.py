@@ -37,6 +37,7 @@ from scaling.training.callbacks import LAST, Checkpoints, Heartbeat
 from scaling.training.evaluate import Stretch, evaluate
 from scaling.training.finished import finished_before
 from scaling.training.module import Diverged, Training
+from scaling.training.optim import prepare
 from scaling.training.tracking import Tracker
 
 CHUNK = 8  # optimizer steps per call of Lightning's loop
@@ -64,6 +65,7 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed)
     seed_everything(config.seed, verbose=False)
     model = build(config.family, Shape.of(config, store.vocab_size))
+    prepare(model, config.optim)
 
     run_dir = config.run_dir
     done = finished_before(config, store.data_id)
