@@ -2,7 +2,7 @@
 
 Weight decay reaches matrices, not tables, norms or biases. muP (Yang et al. 2022, arXiv 2203.03466, table 3, Adam):
 matrices and the head learn at a rate that falls as 1 / width, the head starts smaller by as much, all else is as it
-was, so that a rate that suits one width suits all. Matrices start with std 1 / sqrt(fan_in) as they should in every family;
+was, so that a rate that suits one width suits all. Matrices start with std 1 / sqrt(fan_in), as in every family here;
 attention keeps 1 / sqrt(head size), which is muP's where heads keep their size as the width grows.
 """
 
