@@ -10,7 +10,7 @@ from scaling.laws import Envelope, Frontier, FrontierRegression, GridBias, HoldO
 from scaling.report import methods, parametric
 from scaling.report.estimate import Estimate
 from scaling.report.parametric import Fit, Noise
-from scaling.report.plan import Plan, make_plan
+from scaling.report.plan import Ask, Plan, make_plan
 from scaling.sources.select import Selection
 from scaling.sources.table import Counting
 
@@ -70,12 +70,11 @@ def analyse(
     *,
     bootstrap: int = 500,
     seed: int = 0,
-    budget: float | None = None,
-    inference_tokens: float = 0.0,
+    ask: Ask | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Analysis:
-    """Every method under every counting, and the plan that follows for a budget (FLOPs, with what inference is expected
-    of the model). Needs one usable run; what it cannot say, it says. `say` hears of progress."""
+    """Every method under every counting, and the plan that follows. Needs one usable run; what it cannot say, it says.
+    `say` hears of progress."""
     views, rows, found_envelope = [], [], []
     read = selection.table.read_curves
     curves = read(list(selection.used["run"])) if read is not None else None
@@ -119,9 +118,7 @@ def analyse(
         entropy_rate=_entropy_rate(selection),
     )
     say("the plan")
-    best = views[0].frontier
-    plan = make_plan(selection, fits, best, said.answer, budget=budget, inference_tokens=inference_tokens)
-    return replace(said, plan=plan)
+    return replace(said, plan=make_plan(selection, fits, views[0].frontier, said.answer, ask))
 
 
 def _entropy_rate(selection: Selection) -> float | None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from scaling.config import ConfigError, register, to_dataclass
+from scaling.report.budget import BudgetConfig
 from scaling.sources.config import SourceConfig
 
 
 @dataclass(frozen=True)
-class AnalyzeConfig:
-    """One analysis, as composed by `conf/analyze.yaml`."""
+class AnalyzeConfig(BudgetConfig):
+    """One analysis, as composed by `conf/analyze.yaml`; `inference_tokens`: what a model is expected to serve."""
 
     study: str | None = None
     output_dir: str = "outputs"
@@ -21,6 +22,7 @@ class AnalyzeConfig:
     group_by: str | None = None
     bootstrap: int = 500
     seed: int = 0
+    inference_tokens: float = 0.0
     source: SourceConfig = field(default_factory=SourceConfig)
 
     @property
@@ -72,9 +74,12 @@ def typed_analyze(cfg: DictConfig) -> AnalyzeConfig:
 
 def _problems(c: AnalyzeConfig) -> Iterator[str]:
     yield from c.source.problems()
+    yield from c.problems()
     if c.bootstrap < 0 or c.bootstrap == 1:
         yield f"bootstrap={c.bootstrap}: must be 0 (no intervals) or at least 2"
     if c.seed < 0:
         yield f"seed={c.seed}: must be 0 or above"
+    if not 0 <= c.inference_tokens < float("inf"):
+        yield f"inference_tokens={c.inference_tokens}: must be 0 or above"
     if c.study is not None and (not c.study or "/" in c.study or c.study.startswith(".")):
         yield f"study={c.study!r}: must be a plain name; a directory elsewhere is source.path="

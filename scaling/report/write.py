@@ -18,9 +18,13 @@ def analyze(cfg: DictConfig) -> None:
     """One report, or one for each value of `group_by`. Raises ConfigError before anything is written."""
     config = typed_analyze(cfg)
     from scaling.report.analysis import analyse  # pandas and scipy, once the settings are known to be good
+    from scaling.report.plan import Ask
+    from scaling.report.plan_text import plan_lines
     from scaling.report.tables import answer
     from scaling.sources.select import select
 
+    runs_dir = config.runs_dir if config.source.name == "local" else None
+    ask = Ask(config.flops(), config.inference_tokens, runs_dir)
     table = read_source(config)
     selections = select(table, where=config.where, group_by=config.group_by)
     from rich.console import Console
@@ -28,10 +32,12 @@ def analyze(cfg: DictConfig) -> None:
     for selection in selections:
         out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
         with Console(stderr=True).status("") as status:  # nothing where there is no terminal
-            analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, say=status.update)
+            analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, ask=ask, say=status.update)
             status.update("figures and tables")
             page = write_report(analysis, config.name, out)
         print(answer(analysis, config.name))
+        if analysis.plan is not None and analysis.plan.budget is not None:
+            print("\n".join(plan_lines(analysis.plan, config)))
         print(f"report: {page}")
 
 
