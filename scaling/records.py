@@ -78,6 +78,7 @@ class RunRecord:
     started: str = ""
     ended: str | None = None
     error: str | None = None
+    url: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     schema: int = SCHEMA

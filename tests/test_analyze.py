@@ -56,7 +56,16 @@ def test_it_leaves_the_report_and_nothing_else(report):
     out, _, root = report
     names = {"report.html", "runs.csv", "frontier.csv", "fits.json"}
     assert {p.name for p in out.iterdir()} == names | {"figures"}
-    for name in ("loss_vs_compute", "efficient_frontier"):
+    drawn = (
+        "loss_vs_compute",
+        "efficient_frontier",
+        "allocation",
+        "isoflop_slices",
+        "exponents",
+        "residuals",
+        "hold_out",
+    )
+    for name in (*drawn, "grid_bias"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
         assert (out / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     assert [p.name for p in root.iterdir()] == ["known"]

@@ -7,10 +7,11 @@ import pytest
 from runs import ALPHA, BETA, SIZES, TOKENS, E, grid, loss, record, write
 
 from scaling.laws import exponents
-from scaling.report import html, tables
+from scaling.report import tables
 from scaling.report.analysis import analyse
 from scaling.report.estimate import Estimate
-from scaling.report.style import count, flops, interval
+from scaling.report.page import render
+from scaling.report.style import DARK_RAMP, RAMP, colours, count, flops, interval
 from scaling.sources.config import ColumnsConfig, SourceConfig
 from scaling.sources.csv import read_csv
 from scaling.sources.local import COUNTINGS, read_local
@@ -153,15 +154,28 @@ def test_epochs_points_give_the_published_fit(data_root):
     assert "are no grid" in analysis.missing["grid_bias"]
 
 
-def test_the_page_stands_alone_and_holds_what_the_files_hold(known, tmp_path):
-    (tmp_path / "x.svg").write_text("<svg/>")
-    page = html.render(known, "a <b> & c", {"residuals": tmp_path / "x.svg"})
-    assert "<b>" not in page and "a &lt;b&gt; &amp; c" in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page) and "<script" not in page
+def test_the_page_stands_alone_and_holds_what_the_files_hold(known):
+    page = render.render(known, "a <u> & c")
+    words = page.split('<script type="application/json"')[0].split("</style>")[1]
+    assert "<u>" not in words and "a &lt;u&gt; &amp; c" in words
+    assert not re.search(r"(src|href)=\"(?!#)", words) and "default-src 'none'" in page
     for e in known.estimates:
-        assert e.method in page
-    assert tables.answer_line(known).split("(")[0] in page
-    assert page.count("<table") >= 6
+        assert e.method in words
+    a = known.answer.a
+    assert f"<sup>{a:.2f}</sup>" in words and f"<sup>{1 - a:.2f}</sup>" in words
+    for run in known.selection.used["run"]:
+        assert run in words
+    for why in known.selection.dropped["dropped"]:
+        assert why in words
+
+
+def test_colours_of_sizes_need_no_colour_vision():
+    """Lightness rises all the way, on white as on a dark page."""
+    for ramp in (RAMP, DARK_RAMP):
+        rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours(12, ramp)])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        lightness = 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
+        assert np.diff(lightness).min() > 1.5
 
 
 def test_json_has_no_nan(known):

@@ -106,7 +106,8 @@ def paths(analysis: Analysis) -> Iterator[Path]:
 def _law(fit: Fit, identified: bool, grid: Array, k: float) -> Path:
     """The best split by a law, C = k N D with the runs' own k."""
     assert fit.found is not None
-    best = [fit.found.optimal(float(c), k=k) for c in grid]
+    with np.errstate(invalid="ignore"):  # resamples of a law that is not identified may have no optimum
+        best = [fit.found.optimal(float(c), k=k) for c in grid]
     bands: list[Band | None] = [None, None]
     if fit.found.draws is not None:
         N_ci, D_ci = (np.array(ends, dtype=float).T for ends in ([b.N_ci for b in best], [b.D_ci for b in best]))

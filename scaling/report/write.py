@@ -58,12 +58,13 @@ def read_source(config: AnalyzeConfig) -> RunTable:
 
 def write_report(analysis: Analysis, name: str, out: Path) -> Path:
     """Files of one analysis below `out`; returns the page."""
-    from scaling.report import figures, html, tables
+    from scaling.report import figures, tables
+    from scaling.report.page import render
 
     (out / "figures").mkdir(parents=True, exist_ok=True)
     tables.write(analysis, out)
-    drawn = figures.write(analysis, out / "figures")
-    return html.write(analysis, name, drawn, out)
+    figures.write(analysis, out / "figures")
+    return render.write(analysis, name, out)
 
 
 def _plain(label: str) -> str:

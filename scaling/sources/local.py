@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ COUNTINGS = (
     Counting("non_embedding_6nd", NON_EMBEDDING, SIX, "n_non_embedding", None),
 )
 CURVE = "curve.csv"
-LEFT_OUT = {"versions", "overrides", "schema"}
+LEFT_OUT = {"versions", "overrides", "schema", "url"}
 COLUMNS = [
     *("run", "reason", "loss", "n_with_head"),
     *(f.name for f in fields(records.RunRecord) if f.name not in LEFT_OUT),
@@ -38,10 +39,11 @@ def read_local(runs_dir: Path) -> RunTable:
     def read_curves(names: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame([p for name in names for p in _curve(runs_dir / name, name)], columns=list(CURVE_COLUMNS))
 
-    return RunTable(str(runs_dir), runs, COUNTINGS, read_curves=read_curves)
+    links = {row["run"]: row["url"] for row in rows if row.get("url")}
+    return RunTable(str(runs_dir), runs, COUNTINGS, read_curves=read_curves, links=links)
 
 
-def _row(run_dir: Path) -> dict[str, object]:
+def _row(run_dir: Path) -> dict[str, Any]:
     """A record that cannot be read is a run too: it is dropped by name, not overlooked."""
     try:
         record = records.read(run_dir)
@@ -50,7 +52,7 @@ def _row(run_dir: Path) -> dict[str, object]:
     return row_of(record, run_dir.name)
 
 
-def row_of(record: records.RunRecord, name: str) -> dict[str, object]:
+def row_of(record: records.RunRecord, name: str) -> dict[str, Any]:
     """A record as a row of the table."""
     return vars(record) | {
         "run": name,

@@ -13,8 +13,8 @@ N comes under every count that the source knows, one column each, named by `Coun
 knows (family, data_id, schedule, …) is a column of its own name. Losses are in nats per token.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -49,7 +49,8 @@ class RunTable:
     """All runs of a source. `countings[0]` is the one that figures and answers use.
 
     `notes` say what the source filled in or took for granted; `read_curves` gives the training curves of the runs
-    named (columns CURVE_COLUMNS; FLOPs as in `flops`), None where a source has none.
+    named (columns CURVE_COLUMNS; FLOPs as in `flops`), None where a source has none. `links` are the addresses of runs
+    on W&B, by name, of those that are there.
     """
 
     origin: str
@@ -57,6 +58,7 @@ class RunTable:
     countings: tuple[Counting, ...]
     notes: tuple[str, ...] = ()
     read_curves: Callable[[Sequence[str]], pd.DataFrame] | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = {*REQUIRED, *(c.n for c in self.countings)} - set(self.runs.columns)

@@ -52,7 +52,8 @@ def read_wandb(source: SourceConfig, study: str | None = None) -> RunTable:
         ]
         return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
-    return RunTable(path, table.runs, table.countings, table.notes, read_curves)
+    links = {name: pulled[one].get("url", "") for name, one in ids.items()}
+    return RunTable(path, table.runs, table.countings, table.notes, read_curves, links)
 
 
 def _api() -> Any:
@@ -79,7 +80,14 @@ def _pull(api: Any, path: str, asked: dict[str, Any], store: "_Store") -> dict[s
     for start in range(0, len(missing), PULLED):
         some = {"name": {"$in": missing[start : start + PULLED]}}
         for run in api.runs(path, some, per_page=PULLED, lazy=False):
-            one = {"id": run.id, "name": run.name, "group": run.group, "state": run.state, "created": run.created_at}
+            one = {
+                "id": run.id,
+                "name": run.name,
+                "group": run.group,
+                "state": run.state,
+                "created": run.created_at,
+                "url": run.url,
+            }
             found[run.id] = one | {"config": dict(run.config), "summary": dict(run.summary_metrics)}
             if run.state in ENDED:
                 store.write(run.id, _version(run), found[run.id])
@@ -157,7 +165,8 @@ def _foreign(source: SourceConfig, path: str, pulled: Mapping[str, Pulled]) -> R
         if (state := pulled[one]["state"]) != "finished"
     ]
     runs = pd.concat([table.runs, pd.DataFrame(others)], ignore_index=True) if others else table.runs
-    return RunTable(path, runs, table.countings, table.notes)
+    links = {name: pulled[one].get("url", "") for name, one in named.items()}
+    return RunTable(path, runs, table.countings, table.notes, links=links)
 
 
 def _flat(run: Pulled) -> dict[str, Any]:

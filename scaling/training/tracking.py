@@ -38,6 +38,7 @@ class Tracker:
             return
         try:
             self._run = _start(config, record, run_dir)
+            record.url = self._run.url or ""  # an offline run has none
             self._logged = int(self._run.starting_step)  # rows that the server has already
             self._run.define_metric("tokens")
             self._run.define_metric("*", step_metric="tokens")
