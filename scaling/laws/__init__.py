@@ -9,6 +9,7 @@ from scaling.laws.grid_bias import GridBias, grid_bias
 from scaling.laws.holdout import HitchhikerAre, HoldOut, hitchhiker_are, hold_out
 from scaling.laws.isoflop import Isoflop, isoflop
 from scaling.laws.kaplan import PF_DAY, Kaplan, PowerLaw, kaplan
+from scaling.laws.multiplier import Multiplier, compute_multiplier
 from scaling.laws.regression import Exponents, Regression, exponents, regress
 from scaling.laws.slices import isoflop_from_grid
 
@@ -27,10 +28,12 @@ __all__ = [
     "Kaplan",
     "LawError",
     "LawFit",
+    "Multiplier",
     "PowerLaw",
     "Regression",
     "SlopeBootstrap",
     "TradeOff",
+    "compute_multiplier",
     "critical_batch",
     "envelope",
     "exponents",

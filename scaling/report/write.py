@@ -29,6 +29,7 @@ def analyze(cfg: DictConfig) -> None:
     selections = select(table, where=config.where, group_by=config.group_by)
     from rich.console import Console
 
+    analyses = []
     for selection in selections:
         out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
         with Console(stderr=True).status("") as status:  # nothing where there is no terminal
@@ -39,6 +40,12 @@ def analyze(cfg: DictConfig) -> None:
         if analysis.plan is not None and analysis.plan.budget is not None:
             print("\n".join(plan_lines(analysis.plan, config)))
         print(f"report: {page}")
+        analyses.append(analysis)
+    from scaling.report import families
+
+    if families.comparable(analyses, config.group_by):
+        print(families.write(families.compare(analyses, config.bootstrap, config.seed), config.report_dir), end="")
+        print(f"comparison: {config.report_dir / 'comparison.md'}")
 
 
 def read_source(config: AnalyzeConfig) -> RunTable:
