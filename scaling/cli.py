@@ -7,19 +7,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaling.config import ConfigError, one_line
 
 USAGE_ERROR = 2
+EXTRAS = {"hydra/launcher/submitit": "slurm", "hydra_plugins.hydra_ray_launcher": "ray"}
 _full_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def register_plugins() -> None:
-    """Hydra 1.3 takes launchers and sweepers from the namespace package `hydra_plugins` alone."""
-    path = str(Path(__file__).parent / "launcher" / "plugins")
-    if path not in sys.path:
-        sys.path.append(path)
+    """Hydra 1.3 takes launchers and sweepers from the namespace package `hydra_plugins` alone.
+
+    PYTHONPATH takes this package, and them, to the processes that engines start, here or on other machines.
+    """
+    root, plugins = str(Path(__file__).parents[1]), str(Path(__file__).parent / "launcher" / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*known, *(path for path in (root, plugins) if path not in known)])
+    OmegaConf.register_new_resolver("environment_of_jobs", environment_of_jobs, replace=True)
+
+
+def environment_of_jobs() -> dict[str, str]:
+    """What a job on another machine needs of this environment, where its engine takes none along (Ray's)."""
+    of_parent = ("WANDB_SERVICE", "WANDB__SERVICE")
+    wanted = ("PYTHONPATH", "WANDB_", "SCALING_", "HF_")
+    return {name: value for name, value in os.environ.items() if name.startswith(wanted) and name not in of_parent}
 
 
 @contextlib.contextmanager
@@ -51,4 +66,7 @@ def _explain(error: BaseException) -> str:
         parts.append(one_line(error.__cause__))
     listed = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
     options = [line for line in listed if not line.startswith("provider=")]
+    extra = next((extra for plugin, extra in EXTRAS.items() if plugin in str(error)), None)
+    if extra is not None:
+        return f"hydra/launcher: needs Hydra's plugin, pip install --constraint requirements.lock -e '.[{extra}]'"
     return "; ".join(parts) + (f"; allowed: {', '.join(options)}" if options else "")

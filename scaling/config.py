@@ -114,7 +114,9 @@ class ScheduleConfig:
 class TrainerConfig:
     """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume.
 
-    `compile` costs tens of seconds a shape before the first step: for long runs on a GPU.
+    `compile` costs tens of seconds a shape before the first step: for long runs on a GPU. `devices` share every batch
+    (DDP; null: all GPUs), `micro_batch` sequences at a time (null: all of a device's share), and `recompute` trades a
+    third more compute for the memory of the activations; none of the three changes the result beyond rounding.
     """
 
     name: str = MISSING
@@ -122,6 +124,9 @@ class TrainerConfig:
     precision: str = "auto"
     threads: int | None = None
     compile: bool = False
+    devices: int | None = 1
+    micro_batch: int | None = None
+    recompute: bool = False
     deterministic: bool = False
     checkpoint_every_s: float = 60.0
 
@@ -241,6 +246,7 @@ POSITIVE = (
     *("batch_size", "seq_len", "eval_tokens", "tokens.budget", "tokenizer.vocab_size"),
     *("model.d_model", "model.d_mlp", "model.n_layers", "model.n_heads"),
     *("optim.eps", "optim.mup_width", "family.lr_factor", "trainer.threads", "trainer.checkpoint_every_s"),
+    *("trainer.devices", "trainer.micro_batch"),
 )
 
 

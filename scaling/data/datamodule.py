@@ -24,9 +24,20 @@ def sequence_starts(n_tokens: int, seq_len: int) -> int:
 
 
 class Chunks:
-    """Iterable over chunks: int64 token ids (steps in chunk, batch_size, seq_len + 1)."""
+    """Iterable over chunks: int64 token ids (steps in chunk, batch_size, seq_len + 1).
 
-    def __init__(self, split: np.ndarray, borders: Sequence[int], batch_size: int, seq_len: int, seed: int) -> None:
+    With `share` (rank, world) each batch is cut into `world` equal parts, and this is one of them.
+    """
+
+    def __init__(
+        self,
+        split: np.ndarray,
+        borders: Sequence[int],
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.split, self.borders, self.batch_size, self.seq_len, self.seed = (
             split,
             borders,
@@ -34,6 +45,8 @@ class Chunks:
             seq_len,
             seed,
         )
+        rank, world = share
+        self.own = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self.n_sequences = sequence_starts(len(split), seq_len)
         self.done = 0  # chunks already trained on, restored when a run resumes
         self._epoch, self._permutation = -1, np.empty(0, np.int64)
@@ -51,9 +64,10 @@ class Chunks:
     def steps(self, first: int, last: int) -> Tensor:
         """Token ids of optimizer steps first..last-1."""
         positions = np.arange(first * self.batch_size, last * self.batch_size)
+        positions = positions.reshape(-1, self.batch_size)[:, self.own].ravel()
         starts = np.array([self._sequence(int(p)) for p in positions]) * self.seq_len
         ids = self.split[starts[:, None] + np.arange(self.seq_len + 1)].astype(np.int64)
-        return torch.from_numpy(ids).view(last - first, self.batch_size, self.seq_len + 1)
+        return torch.from_numpy(ids).view(last - first, -1, self.seq_len + 1)
 
     def _sequence(self, position: int) -> int:
         epoch, within = divmod(position, self.n_sequences)
@@ -72,11 +86,19 @@ class Chunks:
 class TokenData(LightningDataModule):
     """A token store seen as training chunks; evaluation reads the store directly."""
 
-    def __init__(self, store: TokenStore, borders: Sequence[int], batch_size: int, seq_len: int, seed: int) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        borders: Sequence[int],
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         super().__init__()
         if sequence_starts(len(store.train), seq_len) < 1:
             raise ConfigError(f"seq_len={seq_len}: longer than the training data ({len(store.train)} tokens)")
-        self.chunks = Chunks(store.train, borders, batch_size, seq_len, seed)
+        self.chunks = Chunks(store.train, borders, batch_size, seq_len, seed, share)
 
     def train_dataloader(self) -> Chunks:
         return self.chunks

@@ -44,6 +44,10 @@ class Result:
     reason: str = ""
     loss_val: float | None = None
 
+    def __str__(self) -> str:
+        loss = f"  loss {self.loss_val:.4f}" if self.loss_val is not None else ""
+        return f"{self.run_name}  {self.status}{loss}" + (f"  ({self.reason})" if self.reason else "")
+
 
 def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
@@ -55,12 +59,11 @@ def run_here(job: Job) -> int:
     ctrl_c_is_sigterm()
     try:
         with working():
-            result = _run(_with_threads(job, min(cpu_count(), MAX_THREADS)))
+            result = run_job(with_threads(job, min(cpu_count(), MAX_THREADS)))
     except SystemExit:
         print(f"{job}: interrupted; the same line goes on with it")
         return 130
-    loss = f"  loss {result.loss_val:.4f}" if result.loss_val is not None else ""
-    print(f"{job}  {result.status}{loss}" + (f"  ({result.reason})" if result.reason else ""))
+    print(result)
     return 0 if result.status in GOOD else 1
 
 
@@ -68,25 +71,25 @@ def run_sweep(jobs: Sequence[Job], workers: int | None = None) -> int:
     """All jobs, side by side. Returns the exit code: 0 if every run is finished now."""
     if workers is not None and workers < 1:
         raise ConfigError(f"hydra.launcher.jobs={workers}: must be above 0, or null for the rule")
-    _check(jobs)
-    before = _finished(jobs)
+    check(jobs)
+    before = finished(jobs)
     if any(job.config.dry_run for job in jobs):
-        return _dry_run(jobs, before, workers)
+        return dry_run(jobs, before, workers)
     todo = _with_wandb([job for job in jobs if str(job) not in before])
     print(f"{plural(len(jobs), 'run')}: {len(before)} finished before, {len(todo)} to do", flush=True)
     results, stopped = _train(todo, len(before), workers) if todo else ([], None)
-    return _close([*before.values(), *results], stopped)
+    return close([*before.values(), *results], stopped)
 
 
 def _train(jobs: Sequence[Job], n_before: int, workers: int | None) -> tuple[list[Result], int | None]:
     """Results of these jobs, and the signal that ended the sweep early, if one did."""
     runs, chosen = _surveyed(jobs, {}, workers)
-    by_name = {str(job): (_with_threads(job, chosen.threads), run) for job, run in zip(jobs, runs, strict=True)}
+    by_name = {str(job): (with_threads(job, chosen.threads), run) for job, run in zip(jobs, runs, strict=True)}
     ordered = sorted(by_name.values(), key=lambda both: both[1].work.flops, reverse=True)
     pool: Pool[Job] = Pool(chosen.workers, chosen.slots)
     results = []
     with Display([run for _, run in ordered], chosen.workers, finished_paces(runs)[0], n_before) as display:
-        for done in pool.results(_run, [job for job, _ in ordered]):
+        for done in pool.results(run_job, [job for job, _ in ordered]):
             if done is not None:
                 results.append(_result(done, pool.stopped))
                 display.ended(results[-1])
@@ -95,7 +98,7 @@ def _train(jobs: Sequence[Job], n_before: int, workers: int | None) -> tuple[lis
     return [*results, *(Result(name, "not started") for name in missing)], pool.stopped
 
 
-def _dry_run(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | None) -> int:
+def dry_run(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | None) -> int:
     runs, chosen = _surveyed(jobs, before, workers)
     setup_s = time.perf_counter() - _began
     plan = make_plan(runs, chosen)
@@ -115,7 +118,7 @@ def _dry_run(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | N
     return 0
 
 
-def _check(jobs: Sequence[Job]) -> None:
+def check(jobs: Sequence[Job]) -> None:
     """Refuse what cannot be run as a whole."""
     if not jobs:
         raise ConfigError("no runs: the sweep matches nothing")
@@ -138,7 +141,7 @@ def _with_wandb(jobs: Sequence[Job]) -> list[Job]:
     ]
 
 
-def _finished(jobs: Sequence[Job]) -> dict[str, Result]:
+def finished(jobs: Sequence[Job]) -> dict[str, Result]:
     """Runs that need no worker at all. The tokens are built here if they are not in the cache."""
     began = time.perf_counter()
     stores = load_all([job.config for job in jobs])
@@ -163,13 +166,15 @@ def _surveyed(jobs: Sequence[Job], before: Mapping[str, Result], workers: int | 
     ]
     needs = [run.size.need for run in runs if not run.skip] or [run.size.need for run in runs]
     threads = max((job.config.trainer.threads or 0 for job in jobs), default=0) or None
+    if any(job.config.trainer.devices != 1 for job in jobs):  # a run on several devices has the machine to itself
+        machine, workers = replace(machine, gpus=machine.gpus[:1]), 1
     chosen = layout(machine, needs, workers, threads)
     if chosen.warning:
         print(f"warning: {chosen.warning}")
     return runs, chosen
 
 
-def _with_threads(job: Job, threads: int) -> Job:
+def with_threads(job: Job, threads: int) -> Job:
     trainer = job.config.trainer
     return replace(job, config=replace(job.config, trainer=replace(trainer, threads=trainer.threads or threads)))
 
@@ -181,7 +186,7 @@ def _place(config: TrainConfig) -> str:
     return f"{device.type} in {precision}"
 
 
-def _run(job: Job) -> Result:
+def run_job(job: Job) -> Result:
     """In a worker: import what trains, once, and run the job."""
     from scaling.training import session
 
@@ -201,7 +206,7 @@ def _result(done: Done[Job], stopped: int | None) -> Result:
     return Result(name, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _close(results: Sequence[Result], stopped: int | None) -> int:
+def close(results: Sequence[Result], stopped: int | None) -> int:
     """The sweep's last words, and its exit code."""
     counts = Counter(result.status for result in results)
     print(f"{plural(len(results), 'run')} in {duration(time.perf_counter() - _began)}: {summary(counts)}")

@@ -47,7 +47,7 @@ class Trial:
     memory_mb: float
 
     def seconds(self, config: TrainConfig, work: Work) -> float:
-        from scaling.training.session import EVAL_SHARE
+        from scaling.training.fit import EVAL_SHARE
 
         along = int(EVAL_SHARE * config.tokens.budget * 3 / config.eval_tokens)
         evaluated = config.eval_tokens * (1 + along)

@@ -10,8 +10,13 @@ _busy = False
 
 
 def stop_on_sigterm() -> None:
-    """For a process that trains. While it does, Lightning's handler surrounds this one and does the gentle part."""
+    """For a process that trains. While it does, Lightning's handler surrounds this one and does the gentle part.
+
+    SIGUSR2, with which schedulers warn, means the same unless an engine listens to it (see training.callbacks).
+    """
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR2, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def ctrl_c_is_sigterm() -> None:
@@ -22,7 +27,7 @@ def ctrl_c_is_sigterm() -> None:
 @contextmanager
 def working() -> Iterator[None]:
     """Around a job. After the signal it leaves by a plain SystemExit (Lightning's own would cost the parent its import)
-    and lets no other begin.
+    and lets no other begin. An engine that requeues the job leaves by its own code.
     """
     global _busy
     if _asked:
@@ -30,8 +35,8 @@ def working() -> Iterator[None]:
     _busy = True
     try:
         yield
-    except SystemExit:
-        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as error:
+        raise SystemExit(error.code if type(error) is SystemExit else 128 + signal.SIGTERM) from None
     finally:
         _busy = False
 

@@ -5,10 +5,12 @@ once a window. Everything a resumed run needs is in the checkpoint: weights, opt
 """
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from scaling.config import TrainConfig
@@ -24,7 +26,10 @@ class Diverged(RuntimeError):
 
 
 class Training(LightningModule):
-    """Trains `model` by `config`; `rows` are the finished windows of the curve."""
+    """Trains `model` by `config`; `rows` are the finished windows of the curve.
+
+    `identity` says which run on which data this is: a checkpoint of another is refused.
+    """
 
     def __init__(
         self,
@@ -33,13 +38,14 @@ class Training(LightningModule):
         tokens_per_epoch: int,
         validate: Callable[[], float],
         validate_at: set[int],
+        identity: str,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.config = config
         self.tokens_per_epoch = tokens_per_epoch
-        self.validate, self.validate_at = validate, validate_at
+        self.validate, self.validate_at, self.identity = validate, validate_at, identity
         self.steps_done = 0
         self.rows: list[Row] = []
         self._ends = windows(config.steps, config.steps_before)
@@ -50,7 +56,7 @@ class Training(LightningModule):
         return build_optimizer(self.model, self.config.optim, self.config.lr)
 
     def training_step(self, chunk: Tensor, batch_idx: int) -> None:
-        """chunk (steps, B, T + 1) int64 token ids; ends where a window ends or before."""
+        """chunk (steps, B, T + 1) int64 token ids, of B this rank's share; ends where a window ends or before."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -60,23 +66,40 @@ class Training(LightningModule):
             lr = self.config.lr * schedule.factor(self.steps_done, total, self.config.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["factor"]
-            loss = lm_loss(self.model(batch[:, :-1]), self.model.head.weight, batch[:, 1:])
-            loss.backward()
+            losses.append(self._backward(batch))
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
             self.steps_done += 1
         chunk_loss = torch.stack(losses).double().sum()
         self._window_loss = chunk_loss if self._window_loss is None else self._window_loss + chunk_loss
         if self.steps_done in self._ends:
             self._close_window(lr)
 
+    def _backward(self, batch: Tensor) -> Tensor:
+        """batch (B, T + 1): gradients of the mean loss, in micro-batches and over all ranks; the mean over these B."""
+        parts = batch.split(self.config.trainer.micro_batch or len(batch))
+        ranks = self.trainer.world_size > 1
+        losses = []
+        for n, part in enumerate(parts, 1):
+            loss = lm_loss(self.model(part[:, :-1]), self.model.head.weight, part[:, 1:]) / len(parts)
+            if ranks:  # gradients travel once a step, with the last micro-batch
+                strategy = cast(DDPStrategy, self.trainer.strategy)
+                with strategy.block_backward_sync() if n < len(parts) else nullcontext():
+                    self.manual_backward(loss)
+            else:
+                loss.backward()
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _mean_over_ranks(self, loss: Tensor) -> float:
+        return float(self.trainer.strategy.reduce(loss.clone(), reduce_op="mean"))
+
     def _close_window(self, lr: float) -> None:
         assert self._window_loss is not None
         c, step, first = self.config, self.steps_done, self._window_start
-        loss = float(self._window_loss) / (step - first)
+        loss = self._mean_over_ranks(self._window_loss) / (step - first)
         if not loss < float("inf"):
             raise Diverged(f"training loss is {loss} between steps {first} and {step}")
         tokens = step * c.batch_size * c.seq_len
@@ -96,15 +119,18 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["training"] = {
+            "identity": self.identity,
             "steps_done": self.steps_done,
             "rows": [vars(row) for row in self.rows],
-            "window_loss": None if self._window_loss is None else float(self._window_loss),
+            "window_loss": None if self._window_loss is None else self._mean_over_ranks(self._window_loss),
             "window_start": self._window_start,
             "rng": torch.get_rng_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["training"]
+        if state["identity"] != self.identity:
+            raise RuntimeError(f"last.ckpt is of {state['identity']}, this run is {self.identity}: remove that file")
         self.steps_done = state["steps_done"]
         self.rows = [Row(**row) for row in state["rows"]]
         loss = state["window_loss"]

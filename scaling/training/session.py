@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 
 from scaling import records
 from scaling.config import ConfigError, TrainConfig
@@ -33,15 +33,16 @@ from scaling.data.packing import TokenStore, load_tokens
 from scaling.models.base import LanguageModel, Shape, build
 from scaling.records import RunRecord
 from scaling.training import curve
-from scaling.training.callbacks import LAST, Checkpoints, Heartbeat
+from scaling.training.callbacks import LAST, Heartbeat
 from scaling.training.evaluate import Stretch, evaluate
 from scaling.training.finished import finished_before
-from scaling.training.module import Diverged, Training
+from scaling.training.fit import fit, recompute_activations, training
+from scaling.training.module import Diverged
 from scaling.training.optim import prepare
+from scaling.training.ranks import Place, count, together
 from scaling.training.tracking import Tracker
 
 CHUNK = 8  # optimizer steps per call of Lightning's loop
-EVAL_SHARE = 0.05  # of training compute, at most, goes to evaluations along the way
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,8 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     """Train, evaluate and record one run. Raises ConfigError, with nothing written, for what cannot be run."""
     started = time.perf_counter()
     device, precision = hardware(config)
-    torch.set_num_threads(config.trainer.threads or 1)
-    store = load_tokens(config.data, config.tokenizer, config.cache_dir)
-    borders = curve.chunk_borders(config.steps, CHUNK, config.steps_before)
-    data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed)
-    seed_everything(config.seed, verbose=False)
-    model = build(config.family, Shape.of(config, store.vocab_size))
-    prepare(model, config.optim)
+    world = count(config, device)
+    store, data, model = _prepared(config, Place(world=world))
 
     run_dir = config.run_dir
     done = finished_before(config, store.data_id)
@@ -87,7 +83,8 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
                 _write_config(config, run_dir)
                 record.write(run_dir)
                 tracker = Tracker(config, record, run_dir)
-                _train(config, store, model, data, record, run_dir, tracker, device, precision)
+                with together(config, world, run_dir / "train.log") as place:
+                    _train(config, store, model, data, record, run_dir, tracker, device, precision, place)
                 record.status = "finished"
             except Diverged as error:
                 record.status, record.error = "diverged", str(error)
@@ -113,6 +110,36 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
     return Outcome(config.run_name, record.status, record.error or "", record.loss_val, record.wall_s)
+
+
+def follow(config: TrainConfig, place: Place) -> None:
+    """Another rank of a run: its share of every batch, and nothing that is written."""
+    device, precision = hardware(config)
+    device = torch.device(device.type, place.rank) if device.type == "cuda" else device
+    store, data, model = _prepared(config, place)
+    valid = Stretch.of(store.valid, config.seq_len, config.eval_tokens, store.token_bytes)
+    module = training(config, model, data, valid, device, _identity(config, store))
+    fit(module, data, config.run_dir, device, precision, place)
+
+
+def _prepared(config: TrainConfig, place: Place) -> tuple[TokenStore, TokenData, LanguageModel]:
+    """Tokens, their order and fresh weights: the same in every process that trains this run."""
+    torch.set_num_threads(config.trainer.threads or 1)
+    store = load_tokens(config.data, config.tokenizer, config.cache_dir)
+    borders = curve.chunk_borders(config.steps, CHUNK, config.steps_before)
+    share = (place.rank, place.world)
+    data = TokenData(store, borders, config.batch_size, config.seq_len, config.seed, share)
+    seed_everything(config.seed, verbose=False)
+    model = build(config.family, Shape.of(config, store.vocab_size))
+    prepare(model, config.optim)
+    if config.trainer.recompute:
+        recompute_activations(model)
+    return store, data, model
+
+
+def _identity(config: TrainConfig, store: TokenStore) -> str:
+    """What a checkpoint belongs to: this run, on these data."""
+    return f"{config.run_hash} on {store.data_id}"
 
 
 def hardware(config: TrainConfig) -> tuple[torch.device, str]:
@@ -144,6 +171,7 @@ def _train(
     tracker: Tracker,
     device: torch.device,
     precision: str,
+    place: Place,
 ) -> None:
     valid = Stretch.of(store.valid, config.seq_len, config.eval_tokens, store.token_bytes)
 
@@ -152,33 +180,9 @@ def _train(
         tracker.log(module.rows)
 
     heartbeat = Heartbeat(record, run_dir, publish)
-    module = Training(
-        model,
-        config,
-        tokens_per_epoch=data.chunks.n_sequences * config.seq_len,
-        validate=lambda: evaluate(model, valid, device),
-        validate_at=_validation_steps(config, valid),
-    )
-    if config.trainer.compile:
-        model.compile(dynamic=False)
-    last = run_dir / LAST
-    trainer = Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-        max_epochs=1,
-        logger=tracker.logger or False,
-        callbacks=[heartbeat, Checkpoints(run_dir, config.trainer.checkpoint_every_s)],
-        deterministic=config.trainer.deterministic,
-        default_root_dir=run_dir,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    module = training(config, model, data, valid, device, _identity(config, store))
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        fit(module, data, run_dir, device, precision, place, [heartbeat], tracker.logger)
     finally:
         publish()
 
@@ -203,14 +207,6 @@ def _train(
         torch.save(model.state_dict(), run_dir / "weights.pt")
         if (store.path / "tokenizer.json").exists():
             shutil.copyfile(store.path / "tokenizer.json", run_dir / "tokenizer.json")
-
-
-def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
-    """Windows' ends nearest to 1/2, 1/4, … of the run, as many as EVAL_SHARE of its compute pays for."""
-    price = valid.sequences.numel() / 3  # a forward pass is a third of a training step
-    affordable = int(EVAL_SHARE * config.tokens.budget / price)
-    ends = curve.windows(config.steps, config.steps_before)[:-1]
-    return {min(ends, key=lambda end: abs(end - config.steps / 2**k)) for k in range(1, affordable + 1) if ends}
 
 
 def _set_aside(run_dir: Path, done: RunRecord) -> None:

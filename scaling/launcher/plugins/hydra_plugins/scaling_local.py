@@ -1,4 +1,4 @@
-"""Hydra's view of the local launcher: a sweeper that refuses empty sweeps, and a launcher over the pool.
+"""Hydra's view of sweeps: a sweeper that refuses empty ones, and a launcher over the pool of this machine.
 
 Lives in the namespace package `hydra_plugins`, because Hydra 1.3 accepts plugins from nowhere else.
 """
@@ -14,12 +14,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scaling.config import ConfigError, TrainConfig, typed
+from scaling.launcher.elsewhere import run_elsewhere
 from scaling.launcher.local import Job, run_sweep
 from scaling.launcher.pool import side_by_side, warm_up
 
 
 class GridSweeper(BasicSweeper):
-    """Every combination of the swept values, in one batch; writes nothing (Hydra's own writes `multirun.yaml`)."""
+    """Every combination of the swept values, in one batch; writes nothing (Hydra's own writes `multirun.yaml`).
+
+    Any launcher will do: with one of Hydra's plugins the sweep is checked, and closed, by `elsewhere`.
+    """
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
@@ -33,7 +37,12 @@ class GridSweeper(BasicSweeper):
             if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
                 raise ConfigError(f"{override.input_line}: matches nothing")
         (batch,) = self.split_arguments(overrides, None)
-        return [self.launcher.launch(batch, initial_job_idx=0)]
+        if isinstance(self.launcher, LocalLauncher):
+            return [self.launcher.launch(batch, initial_job_idx=0)]
+        code = run_elsewhere(composed(batch, self.hydra_context, self.config), self.launcher)
+        if code:
+            raise SystemExit(code)
+        return []
 
 
 class LocalLauncher(Launcher):
@@ -47,17 +56,23 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         warm_up()
-        configs = side_by_side(self._compose, job_overrides)
-        jobs = [Job(config, tuple(overrides)) for config, overrides in zip(configs, job_overrides, strict=True)]
+        jobs = composed(job_overrides, self.hydra_context, self.config)
         code = run_sweep(jobs, workers=self.jobs)
         returns = [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
         if code:
             raise SystemExit(code)
         return returns
 
-    def _compose(self, overrides: Sequence[str]) -> TrainConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        OmegaConf.set_readonly(config, None)
-        with open_dict(config):
-            del config["hydra"]
-        return typed(config)
+
+def composed(job_overrides: Sequence[Sequence[str]], context: HydraContext, config: DictConfig) -> list[Job]:
+    """Every job of a sweep, checked before the first one starts. Raises ConfigError."""
+
+    def compose(overrides: Sequence[str]) -> TrainConfig:
+        job = context.config_loader.load_sweep_config(config, list(overrides))
+        OmegaConf.set_readonly(job, None)
+        with open_dict(job):
+            del job["hydra"]
+        return typed(job)
+
+    configs = side_by_side(compose, job_overrides)
+    return [Job(config, tuple(overrides)) for config, overrides in zip(configs, job_overrides, strict=True)]

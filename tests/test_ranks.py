@@ -1,0 +1,99 @@
+"""Several processes, micro-batches, recomputed activations: the same run, within rounding."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scaling import records
+from scaling.config import ConfigError
+from scaling.data.datamodule import Chunks
+from scaling.training import session
+from scaling.training.curve import windows
+
+
+@pytest.fixture
+def run(small, tmp_path):
+    def one(name: str, *overrides: str) -> records.RunRecord:
+        config = small("tokens.budget=20480", f"study={name}", *overrides)
+        outcome = session.run(config)
+        assert outcome.status == "finished", (config.run_dir / "train.log").read_text()
+        return records.read(config.run_dir)
+
+    return one
+
+
+def curve(record: records.RunRecord, tmp_path) -> list[list[str]]:
+    (path,) = tmp_path.glob(f"{record.study}/*/curve.csv")
+    return [line.split(",") for line in path.read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["trainer.micro_batch=4"], ["trainer.recompute=true"], ["trainer=ddp", "trainer.devices=2"]],
+    ids=["micro-batches", "recomputed activations", "two processes"],
+)
+def test_it_is_the_same_run(run, tmp_path, overrides):
+    alone, other = run("alone"), run("other", *overrides)
+    assert other.run_id == alone.run_id
+    assert (other.tokens, other.tokens_done, other.flops) == (alone.tokens, alone.tokens_done, alone.flops)
+    assert other.loss_val == pytest.approx(alone.loss_val, rel=1e-5)
+    pairs = list(zip(curve(alone, tmp_path), curve(other, tmp_path), strict=True))
+    assert len(pairs) == len(windows(20))
+    for one, two in pairs:
+        assert one[:2] == two[:2]  # step, tokens
+        assert float(two[3]) == pytest.approx(float(one[3]), rel=1e-5)  # training loss
+
+
+def test_two_processes_with_micro_batches_are_the_same_run_too(run):
+    both = run("both", "trainer.devices=2", "trainer.micro_batch=2")
+    assert both.loss_val == pytest.approx(run("alone").loss_val, rel=1e-5)
+
+
+def test_shares_of_a_batch_are_the_batch():
+    import numpy as np
+
+    split = np.arange(64 * 40 + 1, dtype=np.uint16)
+    whole = Chunks(split, [5], 6, 64, seed=3).steps(0, 5)
+    shares = [Chunks(split, [5], 6, 64, seed=3, share=(rank, 3)).steps(0, 5) for rank in range(3)]
+    assert all(share.shape == (5, 2, 65) for share in shares)
+    assert torch.equal(torch.cat(shares, 1), whole)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["trainer.devices=3"], "trainer.devices=3: must divide batch_size=16"),
+        (["trainer=ddp", "trainer.device=cpu"], "trainer.devices=null"),
+        (["trainer.devices=2", "trainer.micro_batch=3"], "trainer.micro_batch=3: must divide the 8 sequences"),
+        (["family=lstm", "trainer.recompute=true"], "trainer.recompute=true"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_one_line(small, tmp_path, overrides, said):
+    with pytest.raises(ConfigError, match="^[^\n]*$") as error:
+        session.run(small(*overrides))
+    assert said in str(error.value)
+    assert not list(tmp_path.glob("default/*"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(small):
+    """Somebody copied a directory: its state is not taken for this run's."""
+    one = small("study=one", "tokens=10k")
+    other = replace(one, study="other", seed=1)
+    session.run(replace(one, trainer=replace(one.trainer, checkpoint_every_s=1e-9), keep_weights=True))
+    config = replace(one, study="cut", trainer=replace(one.trainer, checkpoint_every_s=1e-9))
+    kept = {}
+    unlink = type(config.run_dir).unlink
+
+    def keep(path, *args, **kwargs):
+        if path.name == "last.ckpt":
+            kept["bytes"] = path.read_bytes()
+        unlink(path, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(config.run_dir), "unlink", keep)
+        session.run(config)
+    other.run_dir.mkdir(parents=True)
+    (other.run_dir / "last.ckpt").write_bytes(kept["bytes"])
+    outcome = session.run(other)
+    assert outcome.status == "failed" and "remove that file" in outcome.reason
