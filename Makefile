@@ -24,6 +24,14 @@ test: setup  ## the test suite without the slow ones
 test-all: setup  ## every test
 	$(BIN)/python -m pytest -q -n 2 -m 'slow or not slow'
 
+test-slurm: setup  ## a 2 x 2 sweep on a one-node SLURM, one run preempted (as root; Debian's slurmctld slurmd munge slurm-client)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev,slurm]'
+	$(BIN)/python benchmarks/launchers.py slurm_local slurm
+
+test-ray: setup  ## the same sweep on Ray, local and on a cluster of two nodes on this host
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev,ray]'
+	$(BIN)/python benchmarks/launchers.py ray ray_cluster
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +58,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all lint bench bench-gpu bench-laws figures sync clean
+.PHONY: help setup demo test test-all test-slurm test-ray lint bench bench-gpu bench-laws figures sync clean

@@ -52,7 +52,7 @@ def slurm(scratch: Path) -> Iterator[dict[str, str]]:
         if shutil.which(program) is None:
             sys.exit(f"error: {program} is not installed: apt-get install slurmctld slurmd munge slurm-client")
     host, cores = socket.gethostname(), os.cpu_count() or 1
-    state = scratch / "slurm"
+    state = scratch / "slurm-state"
     for name in ("munge", "ctld", "d"):
         (state / name).mkdir(parents=True)
     key, munge_socket, conf = state / "munge" / "key", state / "munge" / "socket", state / "slurm.conf"

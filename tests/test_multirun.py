@@ -148,7 +148,8 @@ def test_a_stopped_sweep_leaves_whole_records_and_the_same_line_finishes_it(long
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_where_it_was(corpus_dir, cache_dir, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR2], ids=["ctrl-c", "a scheduler's warning"])
+def test_a_stopped_run_goes_on_where_it_was(corpus_dir, cache_dir, tmp_path, number):
     base = (
         "data=text tokenizer=bytes eval_tokens=4096 logger=none model=d32_l2 tokens=100k trainer.threads=1 "
         f"data.path={corpus_dir} cache_dir={cache_dir}"
@@ -162,7 +163,7 @@ def test_a_stopped_run_goes_on_where_it_was(corpus_dir, cache_dir, tmp_path):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(tmp_path.glob("stopped/*/*/curve.csv")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in out and "Traceback" not in err
     for output in ("stopped", "straight"):
