@@ -99,6 +99,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
         wait_for(lambda: "idle" in output(["sinfo", "-h", "-o", "%t"], environment), "a SLURM node that is idle")
         yield environment
     finally:
+        subprocess.run(["scancel", "--me"], env=os.environ | environment, check=False)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(daemons):
@@ -142,8 +143,9 @@ def ray_nodes(environment: dict[str, str]) -> int:
 
 def requeue(study: Path, environment: dict[str, str]) -> str:
     """Preempt a run in the middle, as SLURM does it: SIGTERM, and the job back into the queue."""
-    wait_for(lambda: any(study.glob("*/curve.csv")), "a run in the middle")
-    run = next(study.glob("*/curve.csv")).parent
+    long = "*d32*300k*/curve.csv"
+    wait_for(lambda: any(study.glob(long)), "a run in the middle", PATIENCE_S)
+    run = next(study.glob(long)).parent
     (pid,) = holders(run / ".lock")
     job = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
     subprocess.run(["scontrol", "requeue", job["SLURM_JOB_ID"]], env=os.environ | environment, check=True)
