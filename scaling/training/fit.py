@@ -88,7 +88,7 @@ def recompute_activations(model: LanguageModel) -> None:
         raise ConfigError(f"trainer.recompute=true: {type(model).__name__} has no blocks; allowed: false")
     for block in blocks:
         forward: Callable[..., torch.Tensor] = block.forward
-        block.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, forward, use_reentrant=False)
 
 
 def _validation_steps(config: TrainConfig, valid: Stretch) -> set[int]:
