@@ -79,7 +79,8 @@ class Plan:
     table: `laws.plan.AnswerTable`, one row a budget, from the least compute measured to 100 times the largest, and
     the budget asked for; None without a law.
     For a budget that was asked for: `asked` its row in the table, `choices` round sizes around its N, `run` the
-    closest run of the family, `next_sweep` what to measure next. Otherwise None or empty.
+    closest run of the family. Otherwise None or empty.
+    next_sweep: what to measure next, for a budget that was asked for, and where no law is identified.
     """
 
     law: str | None
@@ -113,8 +114,7 @@ def make_plan(
     choices: tuple[Choice, ...] = ()
     if fit is None or fit.found is None:
         why = "no law is identified by these runs" if answer is None else f"only {answer.method} is identified: no loss"
-        if ask.budget is not None:
-            sweep = NextSweep(NEXT * largest, _missing(seen))
+        sweep = NextSweep(NEXT * largest, _missing(seen))
     else:
         cost = Cost.of_runs(N, D, C, ask.inference_tokens)
         table = answer_table(fit.found, budgets_of(C, ask.budget), cost, largest=largest, U=unique)

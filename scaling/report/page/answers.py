@@ -145,7 +145,10 @@ def allocation(analysis: Analysis) -> Panel:
             plot.add_trace(dots(found.C, y, hover, group, marker, opacity=0.75, **bars))
         plot.add_trace(dots(front.C, getattr(front, which), None, "frontier points", best))
     keys.append(Key("best run at its compute", INK, "dot", "frontier points", note="ring: edge of the grid"))
-    keys += [Key(f"{p.method}: optima", HUES[p.kind], "diamond", f"{p.method} optima") for p in points]
+    keys += [
+        Key(f"{p.method}: optima", HUES[p.kind], "dot" if p.kind == "envelope" else "diamond", f"{p.method} optima")
+        for p in points
+    ]
     keys += [
         Key(p.method, HUES[p.kind], SHAPES[dash], p.method, p.identified, "" if p.identified else "not identified")
         for p, dash in styled

@@ -115,11 +115,11 @@ def hold_out(analysis: Analysis) -> Panel:
         ]
         marker = {"color": HUES[kind], "size": 6}
         plot.add_trace(dots(one.scale_up, 100 * one.error, hover, f"below{i}", marker, **bars))
-        label = f"fitted to {one.fitted} runs below {flops(one.below)} FLOPs"
+        label = f"{one.fitted} runs below {flops(one.below)}"
         keys.append(Key(label, HUES[kind], "dot", f"below{i}", note=f"mean |error| {one.are:.2%}"))
     words = hold_out_line(analysis).removeprefix("hold-out: ")
     text = f"{words[:1].upper()}{words[1:]}. Bars: the 95 % interval promised for a new run."
-    return Panel("holdout", title, text, [plot], keys)
+    return Panel("holdout", title, text, [plot], keys, of="fitted to")
 
 
 def grid_bias(analysis: Analysis) -> Panel:

@@ -11,6 +11,8 @@ function painted(plot) {
   const text = JSON.stringify(plot).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim().replace(/"/g, "'"));
   const { data: traces, layout } = JSON.parse(text);
   if (touch) layout.dragmode = false; // a finger scrolls
+  const { dtick, range } = layout.xaxis;
+  if (innerWidth < 560 && dtick === "D2" && range[1] - range[0] > 2) layout.xaxis.dtick = 1; // room for decades alone
   return { traces, layout };
 }
 

@@ -12,7 +12,7 @@ from scaling.records import atomic_write
 from scaling.report.analysis import Analysis
 from scaling.report.page import answers, checks, rows
 from scaling.report.page.look import count_axis, figure, ramp_css
-from scaling.report.style import DARK_RAMP, RAMP, interval
+from scaling.report.style import DARK_RAMP, RAMP, count, flops, interval
 from scaling.report.tables import floor_line, grid_verdict, plain
 from scaling.sources.select import summary
 
@@ -61,7 +61,10 @@ def render(analysis: Analysis, name: str) -> str:
         "hindrances": rows.hindrances(analysis),
         "notes": list(dict.fromkeys(e.note for e in analysis.estimates if e.note)),
         "tables": {key: getattr(rows, key)(analysis) for key in TABLES},
+        "design": _design(analysis, name),
         "interval": interval,
+        "count": count,
+        "flops": flops,
     }
     markup = _file("page.html")
     text = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(markup).render(about)
@@ -92,6 +95,12 @@ def _budget(analysis: Analysis) -> dict[str, Any]:
         at = len(seen["C"]) - 1 if plan.budget is None else None
         return about | {"kind": "seen", "start": plan.budget if at is None else seen["C"][at]} | seen
     return about | {"kind": "law", "start": plan.budget or plan.largest} | plain(plan.table)
+
+
+def _design(analysis: Analysis, name: str) -> str:
+    """The line that lays out the next sweep."""
+    sweep = analysis.plan.next_sweep if analysis.plan is not None else None
+    return f"python analyze.py --config-name=design study={name} budget={sweep.C:.2g}" if sweep and sweep.C else ""
 
 
 def _regret() -> Any:

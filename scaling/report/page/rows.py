@@ -121,7 +121,7 @@ def frontier(analysis: Analysis) -> Table:
             (flops(r["C"]), r["C"]),
             (count(r["N"]), r["N"]),
             (count(r["D"]), r["D"]),
-            (f"{r['tokens_per_parameter']:.3g}", r["tokens_per_parameter"]),
+            (count(r["tokens_per_parameter"]), r["tokens_per_parameter"]),
             (f"{r['loss']:.4f}", r["loss"]),
             r["edge"] or ("optimum" if r["on_hull"] else "above the hull"),
         ]
@@ -140,7 +140,7 @@ def runs(analysis: Analysis) -> Table:
             run,
             (count(n), float(n)),
             (count(d), float(d)),
-            (f"{d / n:.3g}", float(d / n)),
+            (count(d / n), float(d / n)),
             (flops(c), float(c)),
             (f"{y:.4f}", float(y)),
             (f"{lr:.3g}", float(lr)) if lr == lr else "-",
