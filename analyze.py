@@ -1,4 +1,4 @@
-"""What a study's runs say:  python analyze.py study=default   (how it is doing: --config-name=status)"""
+"""What a study's runs say:  python analyze.py study=default   (also: --config-name=status, design)"""
 
 import os
 
@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from scaling.cli import one_line_errors, run_main
-from scaling.report.config import CompareConfig, StatusConfig, register_schemas
+from scaling.report.config import CompareConfig, DesignConfig, StatusConfig, register_schemas
 
 register_schemas()
 
@@ -21,6 +21,10 @@ def main(cfg: DictConfig) -> None:
             from scaling.report.status import show
 
             show(cfg)
+        elif OmegaConf.get_type(cfg) is DesignConfig:
+            from scaling.report.design import design
+
+            design(cfg)
         elif OmegaConf.get_type(cfg) is CompareConfig:
             from scaling.report.compare import show as compare
 

@@ -58,7 +58,34 @@ class CompareConfig:
     output_dir: str = "outputs"
 
 
+@dataclass(frozen=True)
+class DesignConfig(BudgetConfig):
+    """A sweep to be laid out, as composed by `conf/design.yaml`."""
+
+    study: str | None = None
+    output_dir: str = "outputs"
+    train: str = ""
+    name: str = "designed"
+    out: str = "conf/experiment"
+    rectangle: bool = False
+    max_runs: int = 40
+    draws: int = 200
+    noise: float | None = None
+    seed: int = 0
+    prior: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Path:
+        """The experiment that is written."""
+        return Path(self.out) / f"{self.name}.yaml"
+
+    @property
+    def target_rectangle(self) -> Path:
+        return Path(self.out) / f"{self.name}_rectangle.yaml"
+
+
 def register_schemas() -> None:
+    register("design_schema", DesignConfig)
     register("compare_schema", CompareConfig)
     register("analyze_schema", AnalyzeConfig)
     register("status_schema", StatusConfig)
@@ -70,6 +97,28 @@ def typed_analyze(cfg: DictConfig) -> AnalyzeConfig:
     for problem in _problems(config):
         raise ConfigError(problem)
     return config
+
+
+def typed_design(cfg: DictConfig) -> DesignConfig:
+    """The composed config as frozen dataclasses, checked. Raises ConfigError."""
+    config = to_dataclass(cfg, DesignConfig)
+    for problem in (*config.problems(), *_design_problems(config)):
+        raise ConfigError(problem)
+    return config
+
+
+def _design_problems(c: DesignConfig) -> Iterator[str]:
+    if not c.name.replace("-", "_").isidentifier():
+        yield f"name={c.name}: must be a plain name of letters, digits, _ and -"
+    if set(c.prior) != {"E", "A", "B", "alpha", "beta"} or not all(v > 0 for v in c.prior.values()):
+        yield f"prior={dict(c.prior)}: must be E, A, B, alpha and beta, each above 0"
+    if c.noise is not None and not 0 < c.noise < 1:
+        yield f"noise={c.noise}: must be between 0 and 1, the sd of log loss"
+    for key in ("max_runs", "draws"):
+        if getattr(c, key) < 12:
+            yield f"{key}={getattr(c, key)}: must be at least 12"
+    if c.study is not None and c.train:
+        yield f"train={c.train!r}: a pilot brings its own settings; train= goes without study="
 
 
 def _problems(c: AnalyzeConfig) -> Iterator[str]:

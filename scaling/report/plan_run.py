@@ -11,10 +11,9 @@ from scaling.accounting import steps_within
 from scaling.config import ConfigError, ModelConfig, TrainConfig
 from scaling.laws import LawFit
 from scaling.laws.plan import Cost, regret
+from scaling.report import recipe
 from scaling.report.style import count
 from scaling.sources.select import Selection
-
-SHAPE = ("d_model", "d_mlp", "n_layers", "n_heads")
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ def planned_run(
 ) -> PlannedRun:
     """The closest shape to N parameters for a budget of C FLOPs, in the family and on the data of the study."""
     runs = selection.used
-    if runs_dir is None or not {"family", *SHAPE} <= set(runs.columns):
+    if runs_dir is None or not {"family", *recipe.SHAPE} <= set(runs.columns):
         return PlannedRun("these runs were not made by train.py here")
     if cost.tokens(N, C) <= 0:
         return PlannedRun("the budget does not even pay for the inference")
-    from scaling.report import recipe
 
     off = np.abs(np.log(selection.primary.N(runs) / N)) + np.abs(np.log(runs["tokens"] / float(cost.tokens(N, C))))
     nearest = str(runs["run"][off.idxmin()])
@@ -56,7 +54,7 @@ def planned_run(
         config = _here(recipe.read_config(runs_dir / nearest), runs_dir)
         if config.ladder:
             return PlannedRun("the study trained each model on through all of its budgets, a single run would not")
-        shapes = [ModelConfig("", *map(int, shape)) for shape in runs[list(SHAPE)].drop_duplicates().to_numpy()]
+        shapes = [ModelConfig("", *map(int, shape)) for shape in runs[list(recipe.SHAPE)].drop_duplicates().to_numpy()]
         family = recipe.Family(config, shapes, selection.primary.n)
         shaped = family.closest(N)
         tokens = _whole_steps(config, C / shaped.flops_per_token - cost.inference_tokens / 3)
@@ -89,8 +87,6 @@ def planned_run(
 
 def _here(config: TrainConfig, runs_dir: Path) -> TrainConfig:
     """The same settings in this place: where the runs lie now, with this machine's cache."""
-    from scaling.report import recipe
-
     cache = recipe.checked([]).cache_dir
     return replace(config, study=runs_dir.name, output_dir=str(runs_dir.parent), cache_dir=cache)
 

@@ -20,6 +20,7 @@ D_MODEL = (*range(8, 64, 4), *range(64, 128, 8), *range(128, 512, 32), *range(51
 CLOSE = 1.3  # a shape further off than this factor of N is another model
 GROUPS = ("family", "tokenizer", "data", "optim", "schedule")
 ROOT_KEYS = ("batch_size", "seq_len", "eval_tokens", "eval")
+SHAPE = ("d_model", "d_mlp", "n_layers", "n_heads")
 PLACES = ("study", "output_dir")
 TRAINER_KEYS = ("precision", "deterministic")
 DEEPER = 2 / 3  # depth ~ width^DEEPER beyond the shapes trained: about what GPT-3's and Chinchilla's own tables do
@@ -60,6 +61,17 @@ class Family:
 
         built = build_meta(self.config.family, Shape.of(replace(self.config, model=model), self.vocab_size))
         return Shaped(model, float(getattr(built.counts(), self.count)), float(built.flops_per_token()))
+
+    def ladder(self, flops_per_token: float) -> list[Shaped]:
+        """Shapes from the narrowest up, each about half as wide again, until one costs as much a token."""
+        found, width = [self.shaped(self._model(D_MODEL[0], -100))], 0.0
+        for d_model in D_MODEL[1:]:
+            if found[-1].flops_per_token >= flops_per_token:
+                break
+            if d_model >= 1.4 * width:
+                width = d_model
+                found.append(self.shaped(self._model(d_model, 0)))
+        return found
 
     def closest(self, N: float) -> Shaped:
         """The shape of the family's proportions nearest to N. Raises ConfigError where none is within a factor 1.3."""

@@ -3,6 +3,7 @@
 Lives in the namespace package `hydra_plugins`, because Hydra 1.3 accepts plugins from nowhere else.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +24,12 @@ class GridSweeper(BasicSweeper):
     """Every combination of the swept values, in one batch; writes nothing (Hydra's own writes `multirun.yaml`).
 
     Any launcher will do: with one of Hydra's plugins the sweep is checked, and closed, by `elsewhere`.
+    runs: for sweeps that are no grid, one line of overrides a run; each is combined with every value of `params`.
     """
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    def __init__(self, params: dict[str, str] | None = None, runs: list[str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
+        self.runs = [shlex.split(line) for line in runs or [""]]
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
@@ -37,9 +40,10 @@ class GridSweeper(BasicSweeper):
             if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
                 raise ConfigError(f"{override.input_line}: matches nothing")
         (batch,) = self.split_arguments(overrides, None)
+        jobs = [[*run, *job] for run in self.runs for job in batch]
         if isinstance(self.launcher, LocalLauncher):
-            return [self.launcher.launch(batch, initial_job_idx=0)]
-        code = run_elsewhere(composed(batch, self.hydra_context, self.config), self.launcher)
+            return [self.launcher.launch(jobs, initial_job_idx=0)]
+        code = run_elsewhere(composed(jobs, self.hydra_context, self.config), self.launcher)
         if code:
             raise SystemExit(code)
         return []
