@@ -32,6 +32,10 @@ test-ray: setup  ## the same sweep on Ray, local and on a cluster of two nodes o
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev,ray]'
 	$(BIN)/python benchmarks/launchers.py ray ray_cluster
 
+test-hub: setup  ## models and exports against transformers, which it installs beside .venv
+	$(BIN)/pip install --quiet --constraint requirements.lock --upgrade --target .hub safetensors transformers
+	PYTHONPATH=.hub $(BIN)/python -m pytest -q -n 2 tests/test_agreement.py
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,4 +62,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-slurm test-ray lint bench bench-gpu bench-laws figures sync clean
+.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-laws figures sync clean

@@ -14,8 +14,10 @@ from scaling.export import export
 from scaling.models.base import Shape, build
 from scaling.models.hub import to_hub
 
-transformers = pytest.importorskip("transformers", reason="the reference implementations are in the dev extra")
-safetensors = pytest.importorskip("safetensors.torch")
+transformers = pytest.importorskip(
+    "transformers", reason="the reference implementations are in the extra [hub]: make test-hub"
+)
+safetensors = pytest.importorskip("safetensors.torch", reason="it comes with the extra [hub]: make test-hub")
 transformers.logging.set_verbosity_error()
 ROOT, VOCAB = Path(__file__).parents[1], 97
 COUNTERPARTS = {
