@@ -14,7 +14,7 @@ from scaling.export import export
 from scaling.models.base import Shape, build
 from scaling.models.hub import to_hub
 
-transformers = pytest.importorskip(
+transformers = pytest.importorskip("transformers", reason="it comes with the extra [hub]: make test-hub")
     "transformers", reason="the reference implementations are in the extra [hub]: make test-hub"
 )
 safetensors = pytest.importorskip("safetensors.torch", reason="it comes with the extra [hub]: make test-hub")
