@@ -15,8 +15,6 @@ from scaling.models.base import Shape, build
 from scaling.models.hub import to_hub
 
 transformers = pytest.importorskip("transformers", reason="it comes with the extra [hub]: make test-hub")
-    "transformers", reason="the reference implementations are in the extra [hub]: make test-hub"
-)
 safetensors = pytest.importorskip("safetensors.torch", reason="it comes with the extra [hub]: make test-hub")
 transformers.logging.set_verbosity_error()
 ROOT, VOCAB = Path(__file__).parents[1], 97
