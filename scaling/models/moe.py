@@ -2,7 +2,8 @@
 
 Choices: the `top_k` experts of a token together have the units of one dense MLP, so that a size costs as much per token
 as in `llama` while it holds n_experts / top_k times the MLP parameters. No token is dropped. A load-balancing term
-(Fedus et al. 2021, arXiv 2101.03961, eq. 4) of weight `balance` a layer joins the gradients, never the reported loss.
+(Fedus et al. 2021, arXiv 2101.03961, eq. 4) of weight `balance` a layer joins the gradients, never the reported loss;
+of each micro-batch with its full weight, so `trainer.micro_batch` is not without effect here.
 """
 
 import math
