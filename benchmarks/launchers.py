@@ -148,7 +148,8 @@ def requeue(study: Path, environment: dict[str, str]) -> str:
     run = next(study.glob(long)).parent
     (pid,) = holders(run / ".lock")
     job = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
-    subprocess.run(["scontrol", "requeue", job["SLURM_JOB_ID"]], env=os.environ | environment, check=True)
+    task = f"{job['SLURM_ARRAY_JOB_ID']}_{job['SLURM_ARRAY_TASK_ID']}"
+    subprocess.run(["scontrol", "requeue", task], env=os.environ | environment, check=True)
     wait_for(lambda: (run / "last.ckpt").exists() and not holders(run / ".lock"), "the state of the preempted run")
     return f"{run.name} preempted at {json.loads((run / 'record.json').read_text())['tokens_done']} tokens"
 

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 
 from scaling import records
 from scaling.config import ConfigError
-from scaling.launcher.local import Job, Result, check, close, dry_run, finished, run_job, with_threads
+from scaling.launcher.local import Job, Result, check, close, dry_run, finished, run_job, with_threads, with_wandb
 from scaling.launcher.machine import MAX_THREADS, cpu_count
 from scaling.launcher.stopping import stop_on_sigterm, working
 from scaling.launcher.table import plural
@@ -63,6 +63,7 @@ def run_there(job: Job, home: str) -> Result:
             "trainer.device=auto: there is a GPU, but the launcher gave the job none; allowed: cpu, or ask for one by "
             "hydra.launcher.gpus_per_node=1 (slurm), hydra.launcher.ray.remote.num_gpus=0.5 (ray)"
         )
+    (job,) = with_wandb([job])  # asked here, since this machine may have no way out where the submitting one has
     asked = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS") or "1"  # Ray sets the latter
     threads = int(asked) if asked.isdecimal() else 1
     stop_on_sigterm()

@@ -53,7 +53,7 @@ def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
     if job.config.dry_run:
         return run_sweep([job])
-    (job,) = _with_wandb([job])
+    (job,) = with_wandb([job])
     print(f"{job} on {_place(job.config)}", flush=True)
     stop_on_sigterm()
     ctrl_c_is_sigterm()
@@ -75,7 +75,7 @@ def run_sweep(jobs: Sequence[Job], workers: int | None = None) -> int:
     before = finished(jobs)
     if any(job.config.dry_run for job in jobs):
         return dry_run(jobs, before, workers)
-    todo = _with_wandb([job for job in jobs if str(job) not in before])
+    todo = with_wandb([job for job in jobs if str(job) not in before])
     print(f"{plural(len(jobs), 'run')}: {len(before)} finished before, {len(todo)} to do", flush=True)
     results, stopped = _train(todo, len(before), workers) if todo else ([], None)
     return close([*before.values(), *results], stopped)
@@ -128,7 +128,7 @@ def check(jobs: Sequence[Job]) -> None:
         raise ConfigError(f"{twice[0]}: {names[twice[0]]} jobs of this sweep are the same run")
 
 
-def _with_wandb(jobs: Sequence[Job]) -> list[Job]:
+def with_wandb(jobs: Sequence[Job]) -> list[Job]:
     """Whether W&B goes online is decided once for all jobs."""
     resolved = {mode: wandb_mode(mode) for mode in {job.config.logger.mode for job in jobs}}
     if "auto" in resolved:
