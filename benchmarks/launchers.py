@@ -219,6 +219,8 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 180) -> 
 
 
 def main() -> None:
+    # no token in the home directory; and time to start on a busy machine
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_raylet_start_wait_time_s="180")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engines", nargs="*", help=f"of {', '.join(ENGINES)}; all without")
     parser.add_argument("--write", type=Path, help="Markdown file to put the table into, between its markers")

@@ -1,15 +1,24 @@
 """Several processes, micro-batches, recomputed activations: the same run, within rounding."""
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from test_multirun import in_group
 
 from scaling import records
 from scaling.config import ConfigError
 from scaling.data.datamodule import Chunks
 from scaling.training import session
 from scaling.training.curve import windows
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -51,8 +60,6 @@ def test_two_processes_with_micro_batches_are_the_same_run_too(run):
 
 
 def test_shares_of_a_batch_are_the_batch():
-    import numpy as np
-
     split = np.arange(64 * 40 + 1, dtype=np.uint16)
     whole = Chunks(split, [5], 6, 64, seed=3).steps(0, 5)
     shares = [Chunks(split, [5], 6, 64, seed=3, share=(rank, 3)).steps(0, 5) for rank in range(3)]
@@ -97,3 +104,41 @@ def test_a_checkpoint_of_another_run_is_refused(small):
     (other.run_dir / "last.ckpt").write_bytes(kept["bytes"])
     outcome = session.run(other)
     assert outcome.status == "failed" and "remove that file" in outcome.reason
+
+
+@pytest.fixture
+def program(corpus_dir, cache_dir, tmp_path):
+    base = (
+        "data=text tokenizer=bytes eval_tokens=4096 logger=none trainer.threads=1 trainer=ddp trainer.devices=2 "
+        f"data.path={corpus_dir} cache_dir={cache_dir} output_dir={tmp_path}"
+    ).split()
+    return lambda *words: [sys.executable, str(ROOT / "train.py"), *words, *base]
+
+
+@pytest.mark.slow
+def test_in_a_sweep_every_run_has_its_own_processes(program, small, tmp_path):
+    sweep = program("-m", "model=d16_l1", "tokens=5k,10k")
+    done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 finished" in done.stdout, done.stderr
+    for budget in ("5k", "10k"):
+        alone = session.run(small(f"tokens={budget}", "study=alone"))
+        assert records.read(tmp_path / "default" / alone.run_name).loss_val == pytest.approx(alone.loss_val, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number_of_devices(program, small, tmp_path):
+    overrides = ("model=d32_l2", "tokens=100k", "study=cut")
+    process = subprocess.Popen(program(*overrides), cwd=tmp_path, stdout=subprocess.PIPE, text=True, process_group=0)
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and not list(tmp_path.glob("cut/*/curve.csv")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "interrupted" in out
+    assert not in_group(process.pid)
+    (checkpoint,) = tmp_path.glob("cut/*/last.ckpt")
+    steps = torch.load(checkpoint, weights_only=True)["training"]["steps_done"]
+    resumed = session.run(small(*overrides))
+    assert 0 < steps < 97
+    alone = session.run(small("model=d32_l2", "tokens=100k", "study=alone"))
+    assert resumed.loss_val == pytest.approx(alone.loss_val, rel=1e-4)
