@@ -63,6 +63,7 @@ def visit(browser):
 
     def go(path, width=1400, scheme="light"):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(120_000)  # a busy machine
         errors, asked = [], []
         page.on(
             "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
