@@ -189,3 +189,24 @@ def test_the_line_of_a_plan_runs_and_is_the_run_that_was_promised(small, tmp_pat
     assert plan.run.C == pytest.approx(5e9, rel=0.05) and plan.run.extra_compute < 0.05
     _, dear = ask(1e12)
     assert "no train.py line: D = " in dear and "different ones" in dear
+
+
+def test_the_critical_batch_of_a_study_at_several_batch_sizes(tmp_path):
+    """Curves on McCandlish's hyperbola, S = S_min + E_min / B, with B_crit = 16 sequences of 64 tokens."""
+    from scaling.report.batch import critical_batch_of
+
+    losses = np.geomspace(5, 3, 12)
+    least = 200 * (5 / losses) ** 6  # S_min of each loss
+    for batch in (4, 8, 16, 32, 64):
+        one = record(10**6, 10**6, batch_size=batch, loss_val=3.0 + batch / 1e4)
+        run_dir = tmp_path / "study" / f"b{batch}"
+        run_dir.mkdir(parents=True)
+        one.write(run_dir)
+        tokens = least * (1 + 16 / batch) * batch * 64
+        rows = [f"{t:.0f},{6e6 * t},{y},,stable,0.1" for t, y in zip(tokens, losses, strict=True)]
+        (run_dir / "curve.csv").write_text("tokens,flops,loss_train,loss_val,phase,epoch\n" + "\n".join(rows))
+    (selection,) = select(read_local(tmp_path / "study"))
+    assert len(selection.used) == 1  # one (N, D), of which the analysis takes the best batch size
+    found, why = critical_batch_of(selection)
+    assert why == "" and found is not None and len(found.trade_offs) >= 3
+    assert [t.B_crit for t in found.trade_offs] == pytest.approx([16 * 64] * len(found.trade_offs), rel=0.02)

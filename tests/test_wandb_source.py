@@ -152,6 +152,22 @@ def test_anybodys_project_through_a_map_of_columns(source, put):
         read_wandb(source(columns=ColumnsConfig(N="params", D="tokens", loss="val.loss.min")))
 
 
+def test_the_analysis_is_a_run_beside_its_runs(wandb_server, source, put, hydra_conf, tmp_path, capsys):
+    from scaling.report import write
+
+    for i, (n, d) in enumerate((n, d) for n in (10**5, 10**6, 10**7) for d in (10**7, 10**8, 10**9)):
+        ours(put, f"known-{i}", record(n, d, run_id=f"r{i}"))
+    register_schemas()
+    asked = [f"source.path={ENTITY}/scaling", f"source.cache_dir={tmp_path}/c", f"output_dir={tmp_path}", "bootstrap=0"]
+    write.analyze(compose("analyze", overrides=["source=wandb", "study=known", *asked]))
+    (run,) = [run for run in wandb_server.runs("scaling") if run.job_type == "analysis"]
+    assert (run.group, run.state, run.display) == ("known", "finished", "analysis of known")
+    assert run.summary["runs_used"] == 9 and isinstance(run.summary["identified"], bool)
+    assert run.summary["fit/alpha"] > 0 and run.summary["figures/loss_vs_compute"]["_type"] == "image-file"
+    assert wandb_server.requests.count("upload") >= 4 and "on W&B: http" in capsys.readouterr().out
+    assert len(read_wandb(source(), "known").runs) == 9  # and is not taken for one of them
+
+
 def test_settings_reach_it_and_wrong_ones_are_named(source, put, hydra_conf, tmp_path, monkeypatch):
     register_schemas()
     ours(put, "a", record(1000, 1024))

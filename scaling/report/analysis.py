@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from scaling.laws import Envelope, Frontier, FrontierRegression, GridBias, HoldOut, Isoflop, Kaplan
+from scaling.laws import CriticalBatch, Envelope, Frontier, FrontierRegression, GridBias, HoldOut, Isoflop, Kaplan
 from scaling.report import methods, parametric
+from scaling.report.batch import critical_batch_of
 from scaling.report.estimate import Estimate
 from scaling.report.parametric import Fit, Noise
 from scaling.report.plan import Ask, Plan, make_plan
@@ -49,6 +50,7 @@ class Analysis:
     missing: dict[str, str]
     entropy_rate: float | None
     plan: Plan | None = None
+    critical_batch: CriticalBatch | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -100,7 +102,8 @@ def analyse(
     grid, no_grid = parametric.bias_of_grid(selection, noise)
     held, no_hold_out = parametric.held_out(selection, min(bootstrap, HOLD_OUT_DRAWS), seed)
     theirs, kaplan_counting, no_kaplan = parametric.kaplan_set(selection)
-    missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan}
+    batch, no_batch = critical_batch_of(selection)
+    missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan, "critical_batch": no_batch}
     said = Analysis(
         selection=selection,
         curves=curves,
@@ -116,6 +119,7 @@ def analyse(
         estimates=(*rows, *(parametric.as_estimate(fit, fits) for fit in fits)),
         missing={name: why for name, why in missing.items() if why},
         entropy_rate=_entropy_rate(selection),
+        critical_batch=batch,
     )
     say("the plan")
     return replace(said, plan=make_plan(selection, fits, views[0].frontier, said.answer, ask))

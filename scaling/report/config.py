@@ -23,6 +23,7 @@ class AnalyzeConfig(BudgetConfig):
     bootstrap: int = 500
     seed: int = 0
     inference_tokens: float = 0.0
+    log: bool = True
     source: SourceConfig = field(default_factory=SourceConfig)
 
     @property

@@ -88,6 +88,7 @@ def fits(analysis: Analysis) -> dict[str, Any]:
         if analysis.kaplan
         else None,
         "plan": analysis.plan,
+        "critical_batch": analysis.critical_batch,
         "missing": analysis.missing,
     }
 
@@ -148,6 +149,19 @@ def hold_out_line(analysis: Analysis) -> str:
     )
 
 
+def batch_line(analysis: Analysis) -> str:
+    """The critical batch size at the lowest loss that several batch sizes reached."""
+    found = analysis.critical_batch
+    if found is None:
+        why = analysis.missing.get("critical_batch", "")
+        return f"critical batch: not identified: {why}" if why else ""
+    last = min(found.trade_offs, key=lambda t: t.loss)
+    return (
+        f"critical batch: {count(last.B_crit)} tokens [{count(last.ci[0])}, {count(last.ci[1])}] "
+        f"at loss {last.loss:.3f}, from {last.batches} batch sizes"
+    )
+
+
 def answer_line(analysis: Analysis) -> str:
     """The answer, or that there is none."""
     best = analysis.answer
@@ -199,7 +213,7 @@ def answer(analysis: Analysis, name: str) -> str:
         values = f"a = {number(e):22} " if e.a is not None else ""
         lines.append(f"  {e.method:{width}}  {values}{_short(e.verdict)}")
     more = (floor_line(analysis), hold_out_line(analysis), grid_verdict(analysis))
-    lines += [f"  {line}" for line in more if line]
+    lines += [f"  {line}" for line in (*more, batch_line(analysis)) if line]
     lines += [f"  {note}" for note in dict.fromkeys(e.note for e in rows[:1] if e.note)]
     return "\n".join([*lines, answer_line(analysis)])
 

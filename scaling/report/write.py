@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def analyze(cfg: DictConfig) -> None:
     """One report, or one for each value of `group_by`. Raises ConfigError before anything is written."""
     config = typed_analyze(cfg)
+    from scaling.report import wandb_run
     from scaling.report.analysis import analyse  # pandas and scipy, once the settings are known to be good
     from scaling.report.plan import Ask
     from scaling.report.plan_text import plan_lines
@@ -40,6 +41,8 @@ def analyze(cfg: DictConfig) -> None:
         if analysis.plan is not None and analysis.plan.budget is not None:
             print("\n".join(plan_lines(analysis.plan, config)))
         print(f"report: {page}")
+        if url := wandb_run.log(analysis, config, out):
+            print(f"on W&B: {url}")
         analyses.append(analysis)
     from scaling.report import families
 
