@@ -10,7 +10,7 @@ import pytest
 from hydra import compose
 
 from scaling.config import to_dataclass
-from scaling.report.config import AnalyzeConfig, StatusConfig, register_schemas
+from scaling.report.config import AnalyzeConfig, DesignConfig, StatusConfig, register_schemas
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -46,7 +46,8 @@ def test_analyze_commands_compose(hydra_conf, command):
     name = next(
         (values.pop(values.index(w)).split("=")[1] for w in values if w.startswith("--config-name=")), "analyze"
     )
-    to_dataclass(compose(name, overrides=values), StatusConfig if name == "status" else AnalyzeConfig)
+    schema = {"status": StatusConfig, "design": DesignConfig, "analyze": AnalyzeConfig}[name]
+    to_dataclass(compose(name, overrides=values), schema)
 
 
 def test_the_sweep_line_and_the_analysis_line_run(tmp_path, cache_dir):
