@@ -1,7 +1,9 @@
 """What a study's runs say:  python analyze.py study=default   (also: --config-name=status, design)"""
 
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to lose, so no trace for Ctrl+C
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small systems: threads only get in each other's way
 
 import hydra

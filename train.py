@@ -1,6 +1,9 @@
 """Train one run, or with -m a sweep:  python train.py -m 'model=glob(*)' 'tokens=glob(*)'"""
 
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no trace for Ctrl+C while libraries load; what trains has its own way
 
 import hydra
 from hydra.core.hydra_config import HydraConfig

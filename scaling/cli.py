@@ -1,11 +1,14 @@
 """What both entry points share: the launcher on Hydra's plugin path, and errors as one line."""
 
+import argparse
 import contextlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
@@ -15,6 +18,7 @@ from scaling.config import ConfigError, one_line
 
 USAGE_ERROR = 2
 EXTRAS = {"hydra/launcher/submitit": "slurm", "hydra_plugins.hydra_ray_launcher": "ray"}
+INTERRUPTED = 130
 _full_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -46,11 +50,20 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, HydraException, OmegaConfBaseException, InstantiationException) as error:
-        if _full_trace:
+    except Exception as error:
+        if _full_trace or not _mendable(error):
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _mendable(error: Exception) -> bool:
+    """Our own words, the system's, and whatever Hydra meets while it reads the line; the rest is a defect."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    known = (ConfigError, HydraException, OmegaConfBaseException, InstantiationException, OSError)
+    return isinstance(error, known) or "hydra" in Path(innermost).parts
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -58,8 +71,14 @@ def run_main(main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # conf/hydra/launcher/ray.yaml bears the plugin's own name, and fits its schema
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against ConfigStore schema")
+    # its own way takes a page of usage
+    argparse.ArgumentParser.error = _wrong_flag  # type: ignore[method-assign, assignment]
     with one_line_errors():
         main()
+
+
+def _wrong_flag(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    raise ConfigError(f"{message}; --help lists the flags")
 
 
 def _explain(error: BaseException) -> str:

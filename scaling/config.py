@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaling.accounting import steps_within
+from scaling.limits import problems
 
 T = TypeVar("T")
 
@@ -234,26 +235,10 @@ def short(count: int) -> str:
     return str(count)
 
 
-CHOICES = {
-    "eval": ("slice", "full"),
-    "schedule.kind": ("constant", "cosine", "wsd"),
-    "trainer.device": ("auto", "cpu", "cuda"),
-    "trainer.precision": ("auto", "fp32", "bf16"),
-    "logger.mode": ("auto", "online", "offline", "none"),
-    "tokenizer.kind": ("bpe", "bytes", "symbols", "hub"),
-}
-POSITIVE = (
-    *("batch_size", "seq_len", "eval_tokens", "tokens.budget", "tokenizer.vocab_size"),
-    *("model.d_model", "model.d_mlp", "model.n_layers", "model.n_heads"),
-    *("optim.eps", "optim.mup_width", "family.lr_factor", "trainer.threads", "trainer.checkpoint_every_s"),
-    *("trainer.devices", "trainer.micro_batch"),
-)
-
-
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed config as frozen dataclasses, checked. Raises ConfigError."""
     config = to_dataclass(cfg, TrainConfig)
-    for problem in _problems(config):
+    for problem in problems(config):
         raise ConfigError(problem)
     return config
 
@@ -285,65 +270,6 @@ def one_line(error: BaseException) -> str:
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     key = getattr(error, "full_key", None)
     return f"{key}: {text}" if key and str(key) not in text else text
-
-
-def _problems(c: TrainConfig) -> Iterator[str]:
-    values = OmegaConf.structured(c)
-    for key in POSITIVE:
-        value = OmegaConf.select(values, key)
-        if value is not None and not value > 0:
-            yield f"{key}={value}: must be above 0"
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(values, key)
-        if value not in allowed:
-            yield f"{key}={value}: must be one of {', '.join(allowed)}"
-    if not c.study or any(ch in c.study for ch in "/\\:;,#?'\"") or c.study.startswith("."):
-        yield f"study={c.study!r}: must be a plain name, without / \\ : ; , # ? quotes or a leading dot"
-    if c.model.d_model % c.model.n_heads:
-        yield f"model.n_heads={c.model.n_heads}: must divide model.d_model={c.model.d_model}"
-    if steps_within(c.tokens.budget, c.batch_size, c.seq_len) < 1:
-        yield (
-            f"tokens.budget={c.tokens.budget}: must be at least one step of "
-            f"batch_size*seq_len={c.batch_size * c.seq_len} tokens"
-        )
-    if c.ladder:
-        yield from _ladder_problems(c)
-    if c.eval_tokens % c.seq_len:
-        yield f"eval_tokens={c.eval_tokens}: must be a multiple of seq_len={c.seq_len}"
-    if not 0 < c.lr < float("inf"):
-        yield f"optim.lr={c.lr}: must be above 0"
-    for key, fraction in {
-        "schedule.warmup": c.schedule.warmup,
-        "schedule.decay": c.schedule.decay,
-        "schedule.final": c.schedule.final,
-    }.items():
-        if not 0 <= fraction <= 1:
-            yield f"{key}={fraction}: must be a fraction between 0 and 1"
-    if c.schedule.warmup + c.schedule.decay > 1:
-        yield f"schedule.decay={c.schedule.decay}: with schedule.warmup={c.schedule.warmup} must not exceed 1"
-    if (c.data.name == "synthetic") != (c.tokenizer.kind == "symbols"):
-        yield f"tokenizer={c.tokenizer.name}: data=synthetic takes tokenizer=symbols, and nothing else does"
-    if c.seed < 0:
-        yield f"seed={c.seed}: must be 0 or above"
-    if c.optim.grad_clip is not None and not c.optim.grad_clip > 0:
-        yield f"optim.grad_clip={c.optim.grad_clip}: must be above 0, or null for none"
-    if not c.optim.weight_decay >= 0:
-        yield f"optim.weight_decay={c.optim.weight_decay}: must be 0 or above"
-    for key, beta in {"optim.beta1": c.optim.beta1, "optim.beta2": c.optim.beta2}.items():
-        if not 0 <= beta < 1:
-            yield f"{key}={beta}: must be in [0, 1)"
-
-
-def _ladder_problems(c: TrainConfig) -> Iterator[str]:
-    """One model is carried on through all rungs only if each run begins as the one below it did."""
-    if c.ladder != sorted(set(c.ladder)) or c.ladder[0] < c.batch_size * c.seq_len:
-        yield f"ladder={c.ladder}: must be rising token budgets, each at least one step of batch_size*seq_len tokens"
-    if c.tokens.budget not in c.ladder:
-        yield f"tokens.budget={c.tokens.budget}: must be a rung of ladder={c.ladder}"
-    if (c.schedule.kind, c.schedule.warmup) != ("constant", 0):
-        yield f"schedule.kind={c.schedule.kind}: a ladder takes schedule=constant with schedule.warmup=0"
-    if c.optim.lr is None and c.optim.lr_rule.tokens != 0:
-        yield f"optim.lr_rule.tokens={c.optim.lr_rule.tokens}: a ladder takes one rate for all budgets, optim.lr=…"
 
 
 def register(name: str, schema: type) -> None:

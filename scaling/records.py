@@ -8,8 +8,9 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ FILE = "record.json"
 
 class RecordError(ValueError):
     """A record that cannot be read; the message is one line that names the file."""
+
+
+class ForeignRecord(RecordError):
+    """A whole record, of another version of this project."""
 
 
 @dataclass
@@ -88,22 +93,38 @@ class RunRecord:
 
 
 def read(run_dir: Path) -> RunRecord:
-    """The record of one run directory. Raises RecordError if it is no whole record of this schema."""
+    """The record of one run directory. Raises RecordError if it is not whole, ForeignRecord for another schema."""
     path = run_dir / FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable record ({error})") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
-        raise RecordError(f"{path}: schema {found!r}, this version reads {SCHEMA}")
-    known = {f.name for f in fields(RunRecord)}
+    schema = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+    if type(schema) is int and schema != SCHEMA:
+        raise ForeignRecord(f"{path}: schema {schema}, this version reads {SCHEMA}")
+    if schema != SCHEMA:
+        raise RecordError(f"{path}: schema {schema!r}, this version reads {SCHEMA}")
+    for problem in _problems(raw):
+        raise RecordError(f"{path}: {problem}")
+    return RunRecord(**{f.name: raw[f.name] for f in fields(RunRecord) if f.name in raw})
+
+
+def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing, or of a type that no reader expects."""
     missing = {"run_id", "study", "family", "model", "status"} - raw.keys()
-    if missing or raw["status"] not in STATUSES:
-        raise RecordError(
-            f"{path}: {'no ' + ', '.join(sorted(missing)) if missing else 'status ' + repr(raw['status'])}"
-        )
-    return RunRecord(**{key: value for key, value in raw.items() if key in known})
+    if missing:
+        yield f"no {', '.join(sorted(missing))}"
+    for f in fields(RunRecord):
+        if f.name in raw and type(raw[f.name]) not in JSON_TYPES[f.type]:
+            yield f"{f.name}={str(raw[f.name])[:40]!r}: must be {getattr(f.type, '__name__', f.type)}"
+    if raw["status"] not in STATUSES:
+        yield f"status {raw['status']!r}"
+
+
+JSON_TYPES: dict[Any, tuple[type, ...]] = {  # a field's type -> what may stand for it
+    **{str: (str,), int: (int,), float: (float, int), dict[str, str]: (dict,), list[str]: (list,)},
+    **{str | None: (str, type(None)), float | None: (float, int, type(None))},
+}
 
 
 def run_dirs(study_dir: Path) -> Iterator[Path]:
@@ -121,11 +142,22 @@ def readable(study_dir: Path) -> Iterator[RunRecord]:
 def atomic_write(path: Path, text: str) -> None:
     """A reader sees the old file or the new one, whole, whatever kills the writer."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError:  # a full disk needs the room
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def set_aside(path: Path, why: str = "damaged") -> str:
+    """Take a file out of every reader's way, and lose nothing. Returns one line that names it."""
+    aside = path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+    path.rename(aside)
+    return f"{path.name} was {why}: set aside as {aside.name}"
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import codecs
 import inspect
 import json
 import os
+import sys
 import threading
 import time
 import urllib.error
@@ -250,3 +251,5 @@ def prepare_hub() -> None:
     thread.join(HUB_TIMEOUT_S)
     if not reached.is_set():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        if (client := sys.modules.get("huggingface_hub")) is not None:  # some other library was quicker
+            client.constants.HF_HUB_OFFLINE = True

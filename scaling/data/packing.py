@@ -23,6 +23,7 @@ from filelock import FileLock
 from scaling.config import ConfigError, DataConfig, TokenizerConfig
 from scaling.data.corpus import SPLITS, Text, open_corpus
 from scaling.data.synthetic import Symbols
+from scaling.records import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _content(corpus: Text, cache: Path | None) -> list[str]:
     if memo is not None:
         try:
             return list(json.loads(memo.read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             pass
     hashes = []
     for split in SPLITS:
@@ -129,9 +130,7 @@ def _content(corpus: Text, cache: Path | None) -> list[str]:
         hashes.append(sha.hexdigest())
     if memo is not None:
         memo.parent.mkdir(exist_ok=True)
-        part = memo.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(hashes))
-        part.replace(memo)
+        atomic_write(memo, json.dumps(hashes))
     return hashes
 
 
@@ -139,6 +138,8 @@ def _opened(entry: Path) -> TokenStore | None:
     """The entry memory-mapped, or None where it is absent or damaged."""
     try:
         meta = json.loads((entry / "meta.json").read_text())
+        if (json_crc := meta.get("tokenizer_crc")) is not None and json_crc != _crc(entry / "tokenizer.json"):
+            return None
         arrays = {name: _mapped(entry / f"{name}.bin", **spec) for name, spec in meta["arrays"].items()}
         return TokenStore(
             **{split: arrays[split] for split in SPLITS},
@@ -160,12 +161,25 @@ def _mapped(path: Path, dtype: str, size: int, crc: int) -> np.ndarray:
     return array
 
 
+def _crc(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
+
+
 def _build(entry: Path, corpus: Text | Symbols, config: TokenizerConfig) -> None:
-    """Write a whole entry beside its place, then rename it there."""
+    """Make a whole entry beside its place, then rename it there."""
     part = entry.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)  # of a builder that died
     part.mkdir()
     log.info("building tokens in %s", entry)
+    try:
+        _fill(part, corpus, config)
+        part.rename(entry)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _fill(part: Path, corpus: Text | Symbols, config: TokenizerConfig) -> None:
     arrays: dict[str, dict[str, Any]] = {}
     meta: dict[str, Any]
     if isinstance(corpus, Symbols):
@@ -180,17 +194,16 @@ def _build(entry: Path, corpus: Text | Symbols, config: TokenizerConfig) -> None
         streams = {split: built.encode(corpus.read(split)) for split in SPLITS}
         arrays["token_bytes"], _ = _write(part / "token_bytes.bin", [built.token_bytes], "<u4")
         if built.json is not None:
-            (part / "tokenizer.json").write_text(built.json, encoding="utf-8")
+            atomic_write(part / "tokenizer.json", built.json)
+            meta["tokenizer_crc"] = _crc(part / "tokenizer.json")
     dtype = "<u2" if meta["vocab_size"] <= 1 << 16 else "<u4"
     hashes = {}
     for split, stream in streams.items():
         arrays[split], hashes[split] = _write(part / f"{split}.bin", stream, dtype)
         if not arrays[split]["size"]:
-            shutil.rmtree(part)
             raise ConfigError(f"data: the {split} split must hold text, is empty")
     meta["data_id"] = _digest(meta["vocab_size"], *hashes.values())
-    (part / "meta.json").write_text(json.dumps(meta | {"arrays": arrays}, indent=1))
-    part.rename(entry)
+    atomic_write(part / "meta.json", json.dumps(meta | {"arrays": arrays}, indent=1))
 
 
 def _write(path: Path, chunks: Iterable[np.ndarray] | Iterator[np.ndarray], dtype: str) -> tuple[dict[str, Any], str]:
@@ -203,4 +216,6 @@ def _write(path: Path, chunks: Iterable[np.ndarray] | Iterator[np.ndarray], dtyp
             sha.update(raw)
             crc = zlib.crc32(raw[: max(CHECKED - size, 0)], crc)
             size += len(raw)
+        file.flush()
+        os.fsync(file.fileno())
     return {"dtype": dtype, "size": size // np.dtype(dtype).itemsize, "crc": crc}, sha.hexdigest()

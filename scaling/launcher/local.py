@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from pebble import ProcessExpired
 
-from scaling import records
 from scaling.config import ConfigError, TrainConfig
 from scaling.launcher.machine import MAX_THREADS, Layout, cpu_count, layout
 from scaling.launcher.plan import Planned, finished_paces, make_plan
@@ -20,7 +19,7 @@ from scaling.launcher.progress import Display
 from scaling.launcher.stopping import ctrl_c_is_sigterm, stop_on_sigterm, working
 from scaling.launcher.survey import corpus_of, load_all, survey
 from scaling.launcher.table import duration, plural, print_plan, print_table, summary
-from scaling.training.finished import finished_before
+from scaling.training.finished import damaged, finished_before
 
 GOOD = {"finished", "skipped"}
 _began = time.perf_counter()
@@ -53,8 +52,9 @@ def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
     if job.config.dry_run:
         return run_sweep([job])
+    place = _place(job.config)
     (job,) = with_wandb([job])
-    print(f"{job} on {_place(job.config)}", flush=True)
+    print(f"{job} on {place}", flush=True)
     stop_on_sigterm()
     ctrl_c_is_sigterm()
     try:
@@ -69,8 +69,8 @@ def run_here(job: Job) -> int:
 
 def run_sweep(jobs: Sequence[Job], workers: int | None = None) -> int:
     """All jobs, side by side. Returns the exit code: 0 if every run is finished now."""
-    if workers is not None and workers < 1:
-        raise ConfigError(f"hydra.launcher.jobs={workers}: must be above 0, or null for the rule")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ConfigError(f"hydra.launcher.jobs={workers}: must be a whole number above 0, or null for the rule")
     check(jobs)
     before = finished(jobs)
     if any(job.config.dry_run for job in jobs):
@@ -149,11 +149,8 @@ def finished(jobs: Sequence[Job]) -> dict[str, Result]:
         print(f"tokens: {duration(seconds)} to build them into the cache", flush=True)
     results = {}
     for job in jobs:
-        try:
-            record = finished_before(job.config, stores[corpus_of(job.config)].data_id)
-        except records.RecordError:
-            continue  # that run's own failure
-        if record is not None and not job.config.force:
+        record = finished_before(job.config, stores[corpus_of(job.config)].data_id)
+        if record is not None and not job.config.force and not damaged(job.config.run_dir):
             results[str(job)] = Result(str(job), "skipped", "finished before", record.loss_val)
     return results
 
@@ -180,9 +177,9 @@ def with_threads(job: Job, threads: int) -> Job:
 
 
 def _place(config: TrainConfig) -> str:
-    from scaling.training.session import hardware
+    from scaling.training.session import check
 
-    device, precision = hardware(config)
+    device, precision = check(config)
     return f"{device.type} in {precision}"
 
 

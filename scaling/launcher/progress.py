@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -66,7 +67,9 @@ class Display:
         tail = f"{loss}  {result.reason}".rstrip()
         if self.live:
             colour = COLOURS.get(result.status, "default")
-            self.live.console.print(f"\\{head}{result.run_name}  [{colour}]{result.status}[/]{tail}", highlight=False)
+            self.live.console.print(
+                f"\\{head}{result.run_name}  [{colour}]{result.status}[/]{escape(tail)}", highlight=False
+            )
         else:
             left = self._left({})
             more = f"  about {duration(left)} left" if left else ""

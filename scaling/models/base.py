@@ -95,13 +95,20 @@ def build(family: FamilyConfig, shape: Shape) -> LanguageModel:
         cls = get_class(family._target_)
     except Exception as error:
         raise ConfigError(f"family._target_={family._target_}: not an importable class") from error
-    if not issubclass(cls, LanguageModel):
+    if not issubclass(cls, LanguageModel) or inspect.isabstract(cls):
         raise ConfigError(f"family._target_={family._target_}: must be a subclass of LanguageModel")
     allowed = list(inspect.signature(cls).parameters)[1:]
     for key, value in family.options.items():
         if key not in allowed:
             raise ConfigError(f"family.options.{key}={value}: {family.name} takes {', '.join(allowed) or 'no options'}")
-    return cls(shape, **family.options)
+        annotation = inspect.signature(cls).parameters[key].annotation
+        if annotation in (bool, int, float, str) and type(value) not in {annotation, *([int] * (annotation is float))}:
+            raise ConfigError(f"family.options.{key}={value}: must be {annotation.__name__}")
+    try:
+        return cls(shape, **family.options)
+    except (RuntimeError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"family={family.name}: cannot be built with {shape}: {first}") from error
 
 
 def build_meta(family: FamilyConfig, shape: Shape) -> LanguageModel:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from scaling.config import ConfigError, register, to_dataclass
+from scaling.limits import place_problems
 from scaling.report.budget import BudgetConfig
 from scaling.sources.config import SourceConfig
 
@@ -125,6 +126,9 @@ def _design_problems(c: DesignConfig) -> Iterator[str]:
 def _problems(c: AnalyzeConfig) -> Iterator[str]:
     yield from c.source.problems()
     yield from c.problems()
+    yield from place_problems(
+        "out" if c.out is not None else "output_dir", c.out if c.out is not None else c.output_dir
+    )
     if c.bootstrap < 0 or c.bootstrap == 1:
         yield f"bootstrap={c.bootstrap}: must be 0 (no intervals) or at least 2"
     if c.seed < 0:

@@ -31,6 +31,7 @@ def show(cfg: DictConfig) -> None:
         print(f"{len(rows)} runs: {total}")
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -38,7 +39,7 @@ def show(cfg: DictConfig) -> None:
         side: Literal["left", "right"] = "left" if title in ("run", "status") else "right"
         table.add_column(title, justify=side, overflow="ellipsis", no_wrap=True)
     for row in rows:
-        table.add_row(row[0], f"[{COLOURS[row[1]]}]{row[1]}[/]", *row[2:])
+        table.add_row(row[0], f"[{COLOURS[row[1]]}]{row[1]}[/]", *map(escape, row[2:]))
     console = Console()
     console.print(table)
     console.print(f"{len(rows)} runs: {total}")
@@ -64,9 +65,9 @@ def _row(run_dir: Path) -> tuple[str, ...]:
 
 def _age(record: RunRecord, run_dir: Path) -> str:
     """Since it ended; of a running one, since it last said so."""
-    if record.status != "running" and record.ended:
-        then = datetime.fromisoformat(record.ended).timestamp()
-    else:
+    try:
+        then = datetime.fromisoformat("" if record.status == "running" else record.ended or "").timestamp()
+    except ValueError:
         then = (run_dir / records.FILE).stat().st_mtime
     seconds = max(0.0, datetime.now(UTC).timestamp() - then)
     for unit, scale in (("d", 86400), ("h", 3600), ("min", 60)):

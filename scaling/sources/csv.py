@@ -77,11 +77,15 @@ def _load(path: Path) -> pd.DataFrame:
         raw = pd.read_csv(path, skipinitialspace=True)
     except FileNotFoundError:
         raise ConfigError(f"source.path={path}: no such file") from None
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise ConfigError(f"source.path={path}: not a CSV file ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # also those of whatever its ending says it is packed with
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"source.path={path}: not a CSV file ({why})") from None
     if raw.empty:
         raise ConfigError(f"source.path={path}: no rows")
     raw.columns = raw.columns.astype(str).str.strip()
+    if raw.columns.has_duplicates:
+        twice = raw.columns[raw.columns.duplicated()][0]
+        raise ConfigError(f"source.path={path}: two columns are named {twice}")
     return raw
 
 

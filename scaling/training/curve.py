@@ -54,3 +54,13 @@ def write(rows: list[Row], run_dir: Path) -> None:
     table.writeheader()
     table.writerows(asdict(row) for row in rows)
     atomic_write(run_dir / FILE, text.getvalue())
+
+
+def is_whole(run_dir: Path, tokens: int | None) -> bool:
+    """Does the curve end with a line's end and, where that is known, with the row of the run's last token?"""
+    try:
+        text = (run_dir / FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    last = text.splitlines()[-1:] or [""]
+    return text.endswith("\n") and (tokens is None or last[0].split(",")[1:2] == [str(tokens)])

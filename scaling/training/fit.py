@@ -17,7 +17,7 @@ from scaling.config import ConfigError, TrainConfig
 from scaling.data.datamodule import TokenData
 from scaling.models.base import LanguageModel
 from scaling.training import curve
-from scaling.training.callbacks import LAST, Checkpoints
+from scaling.training.checkpoint import LAST, Checkpoints, InPlace
 from scaling.training.evaluate import Stretch, evaluate
 from scaling.training.module import Training
 from scaling.training.ranks import Place, Started
@@ -67,7 +67,7 @@ def fit(
         deterministic=settings.deterministic,
         default_root_dir=run_dir,
         # found under SLURM, Lightning would requeue and resume by itself
-        plugins=[LightningEnvironment() if alone else Started(place)],
+        plugins=[LightningEnvironment() if alone else Started(place), InPlace()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -125,6 +125,7 @@ class Training(LightningModule):
             "window_loss": None if self._window_loss is None else self._mean_over_ranks(self._window_loss),
             "window_start": self._window_start,
             "rng": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -137,3 +138,4 @@ class Training(LightningModule):
         self._window_loss = None if loss is None else torch.tensor(loss, dtype=torch.float64, device=self.device)
         self._window_start = state["window_start"]
         torch.set_rng_state(state["rng"])
+        torch.set_num_threads(state["threads"])  # sums in another order end in other bits

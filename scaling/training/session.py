@@ -4,18 +4,17 @@ Jobs may share a process, so everything a job could leave behind for the next on
 W&B run, memory) is set or released here. Nothing is written before the config and the data have been accepted.
 """
 
-import contextlib
 import functools
 import gc
 import logging
+import math
 import platform
 import resource
 import shutil
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,15 +27,18 @@ from lightning import seed_everything
 
 from scaling import records
 from scaling.config import ConfigError, TrainConfig
+from scaling.data.corpus import open_corpus
 from scaling.data.datamodule import TokenData
 from scaling.data.packing import TokenStore, load_tokens
-from scaling.models.base import LanguageModel, Shape, build
+from scaling.models.base import LanguageModel, Shape, build, build_meta
 from scaling.records import RunRecord
+from scaling.training import checkpoint as ckpt
 from scaling.training import curve
-from scaling.training.callbacks import LAST, Heartbeat
+from scaling.training.callbacks import Heartbeat
 from scaling.training.evaluate import Stretch, evaluate
-from scaling.training.finished import finished_before
+from scaling.training.finished import CONFIG, CONFIG_END, damaged, finished_before
 from scaling.training.fit import fit, recompute_activations, training
+from scaling.training.joblog import log_to
 from scaling.training.module import Diverged
 from scaling.training.optim import prepare
 from scaling.training.ranks import Place, count, together
@@ -53,22 +55,19 @@ class Outcome:
     status: str  # finished | skipped | busy | diverged | failed
     reason: str = ""
     loss_val: float | None = None
-    wall_s: float = 0.0
 
 
 def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     """Train, evaluate and record one run. Raises ConfigError, with nothing written, for what cannot be run."""
     started = time.perf_counter()
-    device, precision = hardware(config)
+    device, precision = check(config)
     world = count(config, device)
     store, data, model = _prepared(config, Place(world=world))
 
     run_dir = config.run_dir
     done = finished_before(config, store.data_id)
-    if done is not None and not config.force:
-        return Outcome(config.run_name, "skipped", "finished before", done.loss_val)
-    if done is not None:
-        _set_aside(run_dir, done)
+    if done is not None and not config.force and not damaged(run_dir):
+        return _skipped(config, done)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock")
     try:
@@ -76,12 +75,26 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
     except Timeout:
         return Outcome(config.run_name, "busy", "another process is training it")
     with lock:
+        notes = [records.set_aside(path) for path in damaged(run_dir)]
+        done = finished_before(config, store.data_id)  # while we looked, another sweep may have come to its end
+        if done is not None and config.force:
+            _replace(run_dir, done)  # with its lock, which nobody else wants: what follows is a run like any other
+            return run(config, overrides)
+        if done is not None:
+            if not (run_dir / CONFIG).exists():
+                _write_config(config, run_dir)
+            return _skipped(config, done, *notes)
+        for left in run_dir.glob(".*.tmp"):  # by a writer that was killed
+            left.unlink()
         record = _new_record(config, store, model, device, precision, overrides)
         tracker: Tracker | None = None
-        with _log_to(run_dir / "train.log"):
+        with log_to(run_dir / "train.log"):
             try:
                 _write_config(config, run_dir)
                 record.write(run_dir)
+                notes += filter(None, [ckpt.mend(run_dir, _identity(config, store))])
+                for note in notes:
+                    logging.getLogger("scaling").warning(note)
                 tracker = Tracker(config, record, run_dir)
                 with together(config, world, run_dir / "train.log") as place:
                     _train(config, store, model, data, record, run_dir, tracker, device, precision, place)
@@ -99,17 +112,30 @@ def run(config: TrainConfig, overrides: Sequence[str] = ()) -> Outcome:
                 record.ended = _now()
                 record.wall_s = time.perf_counter() - started
                 record.peak_memory_mb = _peak_memory_mb(device)
-                if record.status != "running":
-                    record.write(run_dir)
-                if tracker is not None:
-                    tracker.finish(record)
-                if record.status == "finished":
-                    (run_dir / LAST).unlink(missing_ok=True)
-                del model, data
-                gc.collect()
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-    return Outcome(config.run_name, record.status, record.error or "", record.loss_val, record.wall_s)
+                try:
+                    if tracker is not None:
+                        tracker.finish(record)
+                    if record.status != "running":
+                        record.write(run_dir)  # the last word: whatever is cut short before it is done again
+                    if record.status in ("finished", "diverged"):
+                        (run_dir / ckpt.LAST).unlink(missing_ok=True)
+                finally:
+                    del model, data
+                    gc.collect()
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()
+    return Outcome(config.run_name, record.status, "; ".join([*filter(None, [record.error]), *notes]), record.loss_val)
+
+
+def _skipped(config: TrainConfig, done: RunRecord, *notes: str) -> Outcome:
+    return Outcome(config.run_name, "skipped", "; ".join(["finished before", *notes]), done.loss_val)
+
+
+def check(config: TrainConfig) -> tuple[torch.device, str]:
+    """Device and precision. Raises ConfigError for what can be refused before anything is read or built."""
+    build_meta(config.family, Shape.of(config, config.tokenizer.vocab_size))
+    open_corpus(config.data)
+    return hardware(config)
 
 
 def follow(config: TrainConfig, place: Place) -> None:
@@ -195,6 +221,8 @@ def _train(
         else:
             whole = valid
             record.loss_val = evaluate(model, valid, device)
+    if not math.isfinite(record.loss_val):
+        raise Diverged(f"validation loss is {record.loss_val}")
     if whole.tokens_per_byte is not None:
         record.bits_per_byte = record.loss_val * whole.tokens_per_byte / 0.6931471805599453
     # the article's loss is a running mean over the budget
@@ -204,12 +232,12 @@ def _train(
     record.tokens_done = config.tokens_trained
     record.tokens_per_s = heartbeat.tokens / heartbeat.seconds if heartbeat.seconds else None
     if config.keep_weights:
-        torch.save(model.state_dict(), run_dir / "weights.pt")
+        ckpt.save(model.state_dict(), run_dir / "weights.pt")
         if (store.path / "tokenizer.json").exists():
             shutil.copyfile(store.path / "tokenizer.json", run_dir / "tokenizer.json")
 
 
-def _set_aside(run_dir: Path, done: RunRecord) -> None:
+def _replace(run_dir: Path, done: RunRecord) -> None:
     aside = run_dir.parent / ".replaced" / f"{run_dir.name}-{done.ended or ''}".replace(":", "")
     aside.parent.mkdir(exist_ok=True)
     run_dir.rename(aside)
@@ -275,29 +303,8 @@ def _versions() -> dict[str, str]:
 
 def _write_config(config: TrainConfig, run_dir: Path) -> None:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast where PyYAML has its C part
-    records.atomic_write(run_dir / "config.yaml", yaml.dump(asdict(config), Dumper=dumper, sort_keys=False))
-
-
-@contextlib.contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Logging and warnings of one job go to its own file, not to the sweep's screen."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("scaling", "lightning.pytorch", "lightning.fabric", "py.warnings")]
-    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        logging.captureWarnings(False)
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
-        handler.close()
+    text = yaml.dump(asdict(config), Dumper=dumper, sort_keys=False)
+    records.atomic_write(run_dir / CONFIG, text + CONFIG_END)
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -4,7 +4,7 @@ Lives in the namespace package `hydra_plugins`, because Hydra 1.3 accepts plugin
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -33,6 +33,8 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
+        if not isinstance(self.params or {}, Mapping):
+            raise ConfigError(f"hydra.sweeper.params={self.params}: must map keys to their values")
         parameters = [f"{key}={value}" for key, value in (self.params or {}).items()]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*parameters, *arguments])
