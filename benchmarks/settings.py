@@ -137,7 +137,7 @@ def print_seeds(runs: list[RunRecord]) -> None:
     for (_, budget, model), losses in sorted(by_cell.items()):
         if len(losses) < 2:
             continue
-        sd, log_sd = np.std(losses, ddof=1), np.std(np.log(losses), ddof=1)
+        sd, log_sd = float(np.std(losses, ddof=1)), float(np.std(np.log(losses), ddof=1))
         pooled, freedom = pooled + (len(losses) - 1) * log_sd**2, freedom + len(losses) - 1
         print(f"| {model} | {short(budget)} | {len(losses)} | {np.mean(losses):.4f} | {sd:.4f} | {log_sd:.3%} |")
     if freedom:
