@@ -6,7 +6,8 @@
     python benchmarks/settings.py outputs/lr_sweep outputs/schedules outputs/frontier
 
 Prints markdown. The best rate of a cell is the vertex of a parabola through the lowest loss and its neighbours in
-log(rate); a cell whose lowest loss is at the end of the sweep is marked, not extrapolated.
+log(rate), which a seed's noise may put below every run; a cell whose lowest loss is at the end of the sweep is
+marked, not extrapolated.
 """
 
 import argparse
@@ -94,7 +95,9 @@ def rule(theta: tuple[float, ...], cell: Cell) -> float:
     return float(np.exp(log_base) * (cell.d_model / 64) ** width * (cell.budget / 1e5) ** tokens)
 
 
-def print_rates(runs: list[RunRecord]) -> None:
+def print_rates(runs: list[RunRecord], own: list[RunRecord]) -> None:
+    """`own` are runs at the rule's own rate: their loss stands where there is one, the first seed's."""
+    at_rule = {(r.d_model, r.tokens_budget): r.loss_val for r in sorted(own, key=lambda r: -r.seed)}
     table = [cell for cell in cells(runs) if len(cell.rates) >= 3]
     rates = sorted({float(rate) for cell in table for rate in cell.rates})
     base, width, tokens = fit_rule(table)
@@ -103,16 +106,19 @@ def print_rates(runs: list[RunRecord]) -> None:
     print(
         f"Least total excess: base {base:.4g} (d_model/64)^{width:.2f} (tokens/1e5)^{tokens:.2f}; shipped: {default}\n"
     )
-    print("| size | tokens | " + " | ".join(f"lr {rate:g}" for rate in rates) + " | best lr | shipped lr | excess |")
-    print("|---|---|" + "---|" * (len(rates) + 3))
+    head = [*(f"lr {rate:g}" for rate in rates), "best lr", "rule's lr", "loss at it", "excess"]
+    print("| size | tokens | " + " | ".join(head) + " |")
+    print("|---|---|" + "---|" * (len(rates) + 4))
     for cell in table:
         by_rate = dict(zip(cell.rates.tolist(), cell.losses, strict=True))
         losses = " | ".join(f"{by_rate[rate]:.3f}" if rate in by_rate else "" for rate in rates)
         ruled = rule(theta, cell)
         best = f"{cell.best_rate():.2g}" + (" (end)" if cell.at_end else "")
+        measured = at_rule.get((cell.d_model, cell.budget))
+        loss = cell.loss_at(ruled) if measured is None else measured
         print(
             f"| {cell.model} | {short(cell.budget)} | {losses} | {best} | {ruled:.2g} "
-            f"| {cell.loss_at(ruled) - cell.best_loss():.3f} |"
+            f"| {loss:.3f}{'' if measured else ' (interpolated)'} | {loss - cell.best_loss():+.3f} |"
         )
     print()
 
@@ -150,7 +156,7 @@ def main() -> None:
     parser.add_argument("schedules", type=Path, nargs="?", help="directory of the study of experiment=schedules")
     parser.add_argument("seeds", type=Path, nargs="?", help="directory of a study with several seeds of a cell")
     args = parser.parse_args()
-    print_rates(finished(args.lr_sweep))
+    print_rates(finished(args.lr_sweep), finished(args.seeds) if args.seeds else [])
     if args.schedules:
         print_schedules(finished(args.schedules))
     if args.seeds:

@@ -42,7 +42,8 @@ def show(cfg: DictConfig) -> None:
     config = to_dataclass(cfg, CompareConfig)
     if len(set(config.studies)) < 2:
         raise ConfigError(f"studies={list(config.studies)}: at least two different ones")
-    chosen = {name: select(read_local(Path(config.output_dir) / name))[0] for name in config.studies}
+    tables = {name: read_local(Path(config.output_dir) / name) for name in config.studies}
+    chosen = {name: select(table, where=config.where)[0] for name, table in tables.items()}
     rows = [row for name, selection in chosen.items() for row in readings(name, selection)]
     print("\n".join((*table(rows), "", *differences(chosen), "", *(optima(row) for row in rows if row.interior))))
 

@@ -57,6 +57,7 @@ class CompareConfig:
     """Studies side by side, as composed by `conf/compare.yaml`."""
 
     studies: tuple[str, ...] = ()
+    where: str | None = None
     output_dir: str = "outputs"
 
 

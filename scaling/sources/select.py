@@ -102,9 +102,10 @@ def _same_question(used: pd.DataFrame, origin: str) -> None:
         for key in differ
     )
     value = used[differ[0]].value_counts(dropna=False).index[0]
+    literal = f'\\"{value}\\"' if isinstance(value, str) else f"{value}"  # as a shell and Hydra take it
     raise ConfigError(
         f"{origin}: runs that differ are not fitted together: {found}; "
-        f'group_by={differ[0]} makes a report for each, where="{differ[0]} == {value!r}" keeps one'
+        f"group_by={differ[0]} makes a report for each, 'where=\"{differ[0]} == {literal}\"' keeps one"
     )
 
 
