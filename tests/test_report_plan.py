@@ -92,7 +92,9 @@ def plans(study):
     best, _, _ = methods.from_frontier(selection, counting, 0, 0)
 
     def ask(budget, inference_tokens=0.0):
-        plan = make_plan(selection, fits, best, answer, Ask(budget, inference_tokens, study))
+        plan = make_plan(
+            selection, fits, best, answer if answer.identified else None, Ask(budget, inference_tokens, study)
+        )
         said = plan_lines(plan, AnalyzeConfig(study=study.name, budget=budget, source=SourceConfig("local")))
         return plan, "\n".join(said)
 
@@ -129,9 +131,9 @@ def test_within_what_was_measured_nothing_more_is_needed(known):
     assert re.search(r"round sizes, and the compute they waste: \S+ \+[\d.]+%, ", printed)
 
 
-def test_where_nothing_is_identified_it_says_what_is_missing(analyze, tmp_path):
+def test_where_nothing_is_identified_it_says_what_is_missing(tmp_path):
     put(tmp_path / "edge", *(record(n, d) for n in (1000, 1100) for d in (10**6, 10**7, 10**8, 10**9)))
-    printed = analyze("study=edge", f"output_dir={tmp_path}", "bootstrap=0", "budget=1e12")
+    _, printed = plans(tmp_path / "edge")(1e12)
     assert "not identified: no law is identified" in printed and "python train.py" not in printed
     assert "best run seen within it: n1" in printed and "N max" in printed
     assert "larger sizes at" in printed

@@ -98,6 +98,7 @@ class Plan:
     choices: tuple[Choice, ...] = ()
     run: PlannedRun | None = None
     next_sweep: NextSweep | None = None
+    params: dict[str, float] | None = None  # of that law, for N in parameters and D in tokens
 
 
 def make_plan(
@@ -139,6 +140,7 @@ def make_plan(
         choices=choices,
         run=run,
         next_sweep=sweep,
+        params=dict(fit.found.params) if fit is not None and fit.found is not None else None,
     )
 
 
@@ -164,14 +166,14 @@ def _choices(fit: LawFit, N: float, C: float, cost: Cost, U: float | None) -> tu
 
 
 def _next(table: AnswerTable, asked: int) -> NextSweep:
-    """Slices at a tenth of the budget, or at ten times the largest run where that is nearer; none where N is known."""
+    """Slices towards the budget, for a quarter of it at most; none where N is known."""
     C, reach = float(table.C[asked]), float(table.scale_up[asked])
     largest, known = C / reach, float(table.N_high[asked] / table.N[asked])
     if reach <= 1 and known < SURE:
         return NextSweep(None, f"none is needed: the budget lies within the runs, and N is known to {known - 1:.0%}")
     if reach <= 1:
         return NextSweep(NEXT * C, "slices at the budget itself: N is not known well enough there")
-    top = min(max(C / 10, largest), 10 * largest)
+    top = min(max(C / 10, largest), 10 * largest, C / NEXT / 4)  # a quarter of the budget at most
     return NextSweep(
         NEXT * top, f"slices at up to {top / largest:.3g} x the largest run, before {reach:.3g} x is spent"
     )

@@ -63,7 +63,13 @@ def _next(plan: Plan, config: AnalyzeConfig) -> list[str]:
         return [f"  next sweep: {sweep.why}"]
     said = [f"  {sweep.why}"] if plan.table is None else []
     price = f", {sweep.C / plan.budget:.0%} of the budget" if plan.budget and sweep.C < 2 * plan.budget else ""
-    how = f"python analyze.py --config-name=design study={config.name} budget={sweep.C:.2g}"
+    budget = f"budget={sweep.C:.2g}"
+    how = f"python analyze.py --config-name=design {budget}"
+    if config.source.name == "local":
+        how = f"python analyze.py --config-name=design study={config.name} {budget}"
+    elif plan.params is not None:  # runs made elsewhere are no pilot of ours, but their law can be the prior
+        prior = ",".join(f"{key}:{plan.params[key]:.5g}" for key in ("E", "A", "B", "alpha", "beta"))
+        how += f" 'prior={{{prior}}}'"
     why = "" if said else f" ({sweep.why})"
     return [*said, f"  next sweep, {flops(sweep.C)} FLOPs{price}{why}: {how}"]
 
