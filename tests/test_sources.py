@@ -1,6 +1,5 @@
 """Every source gives the same table; what is not used is named; what cannot stand together is refused."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
