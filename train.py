@@ -23,11 +23,10 @@ register("train_schema", TrainConfig)
 def main(cfg: DictConfig) -> Result:
     """A single run, here or as a job of an engine; a sweep on this machine goes through its own launcher."""
     here = HydraConfig.get()
-    overrides = tuple(here.overrides.task)
     if here.mode is RunMode.MULTIRUN:
-        return run_there(Job(typed(cfg), overrides), here.runtime.cwd)
+        return run_there(Job(typed(cfg), tuple(here.overrides.task)), here.runtime.cwd)
     with one_line_errors():
-        sys.exit(run_here(Job(typed(cfg), overrides)))
+        sys.exit(run_here(Job(typed(cfg), tuple(here.overrides.task))))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def read(run_dir: Path) -> RunRecord:
         raise RecordError(f"{path}: schema {schema!r}, this version reads {SCHEMA}")
     for problem in _problems(raw):
         raise RecordError(f"{path}: {problem}")
-    return RunRecord(**{f.name: raw[f.name] for f in fields(RunRecord) if f.name in raw})
+    return RunRecord(**{name: raw[name] for name in _TYPES if name in raw})
 
 
 def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -114,9 +114,9 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
     missing = {"run_id", "study", "family", "model", "status"} - raw.keys()
     if missing:
         yield f"no {', '.join(sorted(missing))}"
-    for f in fields(RunRecord):
-        if f.name in raw and type(raw[f.name]) not in JSON_TYPES[f.type]:
-            yield f"{f.name}={str(raw[f.name])[:40]!r}: must be {getattr(f.type, '__name__', f.type)}"
+    for name, allowed in _TYPES.items():
+        if name in raw and type(raw[name]) not in allowed:
+            yield f"{name}={str(raw[name])[:40]!r}: must be {' or '.join(t.__name__ for t in allowed)}"
     if raw["status"] not in STATUSES:
         yield f"status {raw['status']!r}"
 
@@ -125,6 +125,7 @@ JSON_TYPES: dict[Any, tuple[type, ...]] = {  # a field's type -> what may stand 
     **{str: (str,), int: (int,), float: (float, int), dict[str, str]: (dict,), list[str]: (list,)},
     **{str | None: (str, type(None)), float | None: (float, int, type(None))},
 }
+_TYPES = {f.name: JSON_TYPES[f.type] for f in fields(RunRecord)}
 
 
 def run_dirs(study_dir: Path) -> Iterator[Path]:

@@ -45,8 +45,8 @@ def from_columns(raw: pd.DataFrame, source: SourceConfig, origin: str, row: Call
         notes.append("C is not in the file: C = 6 N D")
     tokens = values["D"] if given["D"] else values["C"] / (6 * n)
     flops = values["C"] if given["C"] else 6 * n * tokens
-    ratio = float(np.nanmedian(flops / (6 * n * tokens)))
-    if not 1 / FAR_FROM_6ND < ratio < FAR_FROM_6ND:
+    ratio = float((flops / (6 * n * tokens)).median())
+    if ratio < 1 / FAR_FROM_6ND or ratio > FAR_FROM_6ND:
         notes.append(f"C / (6 N D) is {ratio:.3g} (median): are N, D and C in parameters, tokens and FLOPs?")
     runs = runs.assign(
         n=n,
@@ -75,6 +75,7 @@ def _countings(has_d: bool, has_c: bool) -> tuple[Counting, ...]:
 def _load(path: Path) -> pd.DataFrame:
     try:
         raw = pd.read_csv(path, skipinitialspace=True)
+        head = pd.read_csv(path, skipinitialspace=True, header=None, nrows=1, dtype=str).iloc[0].astype(str).str.strip()
     except FileNotFoundError:
         raise ConfigError(f"source.path={path}: no such file") from None
     except Exception as error:  # also those of whatever its ending says it is packed with
@@ -82,10 +83,9 @@ def _load(path: Path) -> pd.DataFrame:
         raise ConfigError(f"source.path={path}: not a CSV file ({why})") from None
     if raw.empty:
         raise ConfigError(f"source.path={path}: no rows")
-    raw.columns = raw.columns.astype(str).str.strip()
-    if raw.columns.has_duplicates:
-        twice = raw.columns[raw.columns.duplicated()][0]
-        raise ConfigError(f"source.path={path}: two columns are named {twice}")
+    if head.dropna().duplicated().any():  # pandas would give the second another name
+        raise ConfigError(f"source.path={path}: two columns are named {head[head.duplicated()].iloc[0]}")
+    raw.columns = raw.columns.astype(str).str.split().str.join(" ")
     return raw
 
 
@@ -115,8 +115,9 @@ def _numbers(column: pd.Series, key: str, name: str, row: Callable[[int], str]) 
     wrong = text | np.isinf(numbers) | (numbers <= lowest)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
+        found = " ".join(str(column.iloc[at]).split())
         raise ConfigError(
-            f"source.columns.{key}={name}: {row(at)} is {column.iloc[at]!s}; every value must be a number"
+            f"source.columns.{key}={name}: {row(at)} is {found}; every value must be a number"
             f"{'' if key == 'seed' else ' above 0'} ({int(wrong.sum())} of {len(column)} are not)"
         )
     return numbers
