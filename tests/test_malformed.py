@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,8 @@ def answer(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the entry points set it; it is to be as it was
-    monkeypatch.setattr("hydra_plugins.scaling_local.warm_up", lambda: None)  # nothing here gets as far as training
+    launcher = import_module("hydra_plugins.scaling_local")  # by name alone: other tests may have renewed the namespace
+    monkeypatch.setattr(launcher, "warm_up", lambda: None)  # nothing here gets as far as training
     monkeypatch.syspath_prepend(ROOT)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hydra = GlobalHydra.instance()
