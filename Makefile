@@ -50,6 +50,9 @@ bench-gpu: setup  ## the sweep and a 124M model on one GPU: make bench-gpu DATA=
 bench-laws: setup  ## speed of the fits beside the usual grid of L-BFGS-B starts
 	$(BIN)/python benchmarks/laws.py
 
+chaos: setup  ## hit a sweep with every kind of fault at random moments, and check that nothing is lost or doubled
+	$(BIN)/python benchmarks/chaos.py --write docs/reliability.md
+
 figures: setup  ## the figures of README and docs, from the study in outputs/frontier
 	$(BIN)/python analyze.py study=frontier
 	mkdir -p docs/figures
@@ -62,4 +65,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-laws figures sync clean
+.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-laws chaos figures sync clean

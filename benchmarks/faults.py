@@ -173,11 +173,11 @@ def hub_gone(chaos: "Chaos") -> bool:
 
 
 FAULTS = (
-    Fault("SIGKILL to all of the sweep", 4, killed),
-    Fault("SIGKILL to its parent alone", 3, parent_killed),
-    Fault("SIGKILL to a worker", 3, worker_killed),
-    Fault("SIGTERM", 3, terminated),
-    Fault("Ctrl+C", 3, ctrl_c),
+    Fault("SIGKILL to all of the sweep", 3, killed),
+    Fault("SIGKILL to its parent alone", 2, parent_killed),
+    Fault("SIGKILL to a worker", 2, worker_killed),
+    Fault("SIGTERM", 2, terminated),
+    Fault("Ctrl+C", 2, ctrl_c),
     Fault("power cut: record.json", 2, power_cut("*/record.json")),
     Fault("power cut: curve.csv", 2, power_cut("*/curve.csv")),
     Fault("power cut: config.yaml", 1, power_cut("*/config.yaml")),
@@ -187,8 +187,8 @@ FAULTS = (
     Fault("disk full", 2, disk_full),
     Fault("jobs that raise", 1, at_batch("raise")),
     Fault("jobs that diverge", 1, at_batch("diverge")),
-    Fault("two sweeps at once", 2, two_at_once),
-    Fault("W&B's server dies", 2, wandb_dies),
+    Fault("two sweeps at once", 1, two_at_once),
+    Fault("W&B's server dies", 1, wandb_dies),
     Fault("W&B's server answers 500", 1, wandb_fails),
     Fault("the hub out of reach", 1, hub_gone),
 )
