@@ -164,8 +164,9 @@ class Chaos:
     def hit(self, kind: str, fault: Callable[["Chaos"], bool]) -> None:
         """One fault, on a study that is not done yet; `fault` says whether it came in time."""
         for _ in range(3):
-            if sum(file.name == records.FILE for file in self.finished_files()) == len(self.reference):
-                self.check_study()
+            finished = sum(record.status == "finished" for record in records.readable(self.study))
+            if finished == len(self.reference):
+                self.finish()
                 self._fresh_study()
             self.kind, before = kind, self.finished_files()
             if fault(self):

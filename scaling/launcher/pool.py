@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -30,7 +30,8 @@ def warm_up() -> None:
     """Start the process that workers are forked from: it imports what trains while the caller goes on."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any BLAS is loaded; each job sets its own count
     multiprocessing.set_forkserver_preload(["scaling.training.session", "wandb"])
-    # it and all workers inherit the mask: Ctrl+C reaches the parent alone, who tells them
+    resource_tracker.ensure_running()  # now, as its first start unblocks the signal that is blocked next
+    # the server and all workers inherit the mask: Ctrl+C reaches the parent alone, who tells them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
