@@ -38,7 +38,7 @@ SETTINGS = (
     "-m data=wikitext2 tokenizer.kind=bpe tokenizer.vocab_size=300 eval_tokens=4096 trainer.checkpoint_every_s=0.3 "
     "family._target_=flaky.Flaky"
 )
-VOLATILE = ("study", "overrides", "started", "ended", "wall_s", "tokens_per_s", "mfu", "peak_memory_mb")
+VOLATILE = ("study", "url", "overrides", "started", "ended", "wall_s", "tokens_per_s", "mfu", "peak_memory_mb")
 FLAKY = '''
 import os
 from scaling.models.tiny import Tiny
@@ -195,7 +195,9 @@ class Chaos:
         runs = {path.name: path for path in self.study.iterdir() if path.is_dir()}
         self.expect(runs.keys() == self.reference.keys(), f"its runs are {sorted(runs)}")
         for name, run in runs.items():
-            self.expect(result_of(run) == self.reference[name], f"{name} is not what it was when left alone")
+            now, alone = result_of(run), self.reference[name]
+            other = ", ".join(f"{key}: {now[key]} for {was}" for key, was in alone.items() if now[key] != was)
+            self.expect(not other, f"{name} is not what it was when left alone: {other}")
             names = [path.name for path in run.iterdir()]
             self.expect(not [n for n in names if n.endswith(".tmp") or n == "last.ckpt"], f"{name}: left over: {names}")
             self.expect(len(list(run.glob("wandb/*run-*"))) == 1, f"{name}: several W&B directories")
