@@ -25,6 +25,7 @@ class AnalyzeConfig(BudgetConfig):
     seed: int = 0
     inference_tokens: float = 0.0
     log: bool = True
+    workspace: bool = False
     source: SourceConfig = field(default_factory=SourceConfig)
 
     @property

@@ -1,4 +1,4 @@
-"""The analysis as a run of its own on W&B, beside the runs that it is about: figures, tables, fits, the answer.
+"""The analysis on W&B, beside the runs that it is about: a run of its own (figures, tables, fits, the answer), a view.
 
 Only where those runs are online too and the key works; nothing that W&B does can fail an analysis that is written.
 """
@@ -6,28 +6,45 @@ Only where those runs are online too and the key works; nothing that W&B does ca
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling.account import connect
 from scaling.config import ConfigError
+from scaling.report import workspace
 from scaling.report.analysis import Analysis
 from scaling.report.config import AnalyzeConfig
 
 
-def log(analysis: Analysis, config: AnalyzeConfig, out: Path) -> str | None:
-    """The address of the run, or None where there is no place for one. What went wrong is a line on stderr."""
-    project = _project(config)
-    if project is None:
-        return None
+def check(config: AnalyzeConfig) -> None:
+    """Raises ConfigError where a view is asked for that cannot be made, before any work."""
+    if not config.workspace:
+        return
+    workspace.check_installed()
+    if config.source.maps_columns:
+        raise ConfigError("workspace=true: its panels are of what train.py logs, not of runs that source.columns reads")
+    if _project(config) is None:
+        where = config.runs_dir if config.source.name == "local" else f"source={config.source.name}"
+        raise ConfigError(f"workspace=true: no run of {where} went to W&B; what was synced is read by source=wandb")
+
+
+def publish(written: Sequence[tuple[Analysis, Path]], config: AnalyzeConfig) -> Iterator[str]:
+    """A line with the address of each thing that is now on W&B; what went wrong is a line on stderr."""
+    place = _project(config) if config.log or config.workspace else None
+    if place is None:
+        return
     try:
-        connect()
-        return _log(analysis, config, out, *project)
+        api, (entity, project) = connect(), place
+        for analysis, out in written if config.log else ():
+            yield f"on W&B: {_log(analysis, config, out, entity, project)}"
+        if config.workspace:
+            owner = entity or api.settings["entity"] or api.default_entity or ""
+            yield f"workspace: {workspace.save(owner, project, written[0][0].selection.table)}"
     except ConfigError as problem:
         print(f"W&B left out: {problem}", file=sys.stderr)
     except Exception as error:  # the client has no one base of its errors
         print(f"W&B left out: {next(iter(str(error).splitlines()), type(error).__name__)}", file=sys.stderr)
-    return None
 
 
 def summary_of(analysis: Analysis) -> dict[str, Any]:
@@ -55,7 +72,7 @@ def _log(analysis: Analysis, config: AnalyzeConfig, out: Path, entity: str | Non
     run = wandb.init(
         entity=entity,
         project=project,
-        group=config.study,
+        group=workspace.study_of(analysis.selection.table),
         job_type="analysis",
         name=f"analysis of {config.name}",
         dir=out,
@@ -77,8 +94,6 @@ def _log(analysis: Analysis, config: AnalyzeConfig, out: Path, entity: str | Non
 
 def _project(config: AnalyzeConfig) -> tuple[str | None, str] | None:
     """Entity and project of the runs, where they are on W&B."""
-    if not config.log:
-        return None
     if config.source.name == "wandb" and config.source.path:
         entity, project = config.source.path.split("/")
         return entity, project

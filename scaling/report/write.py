@@ -18,6 +18,8 @@ def analyze(cfg: DictConfig) -> None:
     """One report, or one for each value of `group_by`. Raises ConfigError before anything is written."""
     config = typed_analyze(cfg)
     from scaling.report import wandb_run
+
+    wandb_run.check(config)
     from scaling.report.analysis import analyse  # pandas and scipy, once the settings are known to be good
     from scaling.report.plan import Ask
     from scaling.report.plan_text import plan_lines
@@ -30,7 +32,7 @@ def analyze(cfg: DictConfig) -> None:
     selections = select(table, where=config.where, group_by=config.group_by)
     from rich.console import Console
 
-    analyses = []
+    written = []
     for selection in selections:
         out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
         with Console(stderr=True).status("") as status:  # nothing where there is no terminal
@@ -41,14 +43,15 @@ def analyze(cfg: DictConfig) -> None:
         if analysis.plan is not None and analysis.plan.budget is not None:
             print("\n".join(plan_lines(analysis.plan, config)))
         print(f"report: {page}")
-        if url := wandb_run.log(analysis, config, out):
-            print(f"on W&B: {url}")
-        analyses.append(analysis)
+        written.append((analysis, out))
     from scaling.report import families
 
+    analyses = [analysis for analysis, _ in written]
     if families.comparable(analyses, config.group_by):
         print(families.write(families.compare(analyses, config.bootstrap, config.seed), config.report_dir), end="")
         print(f"comparison: {config.report_dir / 'comparison.md'}")
+    for line in wandb_run.publish(written, config):
+        print(line)
 
 
 def read_source(config: AnalyzeConfig) -> RunTable:
