@@ -70,6 +70,8 @@ def test_the_view_shows_what_runs_log_and_is_made_once(wandb_server, study, anal
         view["spec"] = edited
         assert address.endswith(workspace.save("lab", "scaling", read_local(study)))
         assert [kept["spec"] for kept in wandb_server.backend.views] == [edited]
+    with pytest.raises(ValueError, match="Project `lab/gone` not found"):
+        workspace.save("lab", "gone", read_local(study))
     analyze("log=false")
     assert capsys.readouterr().out.splitlines()[-1] == address
     assert wandb_server.requests.count("UpsertView2") == 1 and len(wandb_server.runs("scaling")) == 3

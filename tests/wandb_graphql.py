@@ -197,7 +197,8 @@ class Backend:
         wanted = [asked[key] for key in ("entityName", "projectName", "viewType", "viewName")]
         fields = ("entityName", "projectName", "type", "name")
         found = [{"node": view} for view in self.views if [view[key] for key in fields] == wanted]
-        return {"project": {"allViews": {"edges": found}}}
+        known = any([run.entity, run.project] == wanted[:2] for run in self.runs.values())
+        return {"project": {"allViews": {"edges": found}} if known else None}
 
     op_RunFullHistory = op_Run
     op_GetDefaultEntity = op_Viewer

@@ -31,6 +31,7 @@ def check_installed() -> None:
 
 def save(entity: str, project: str, table: RunTable) -> str:
     """The address of the one view of these runs, made if there is none. Raises whatever the client does."""
+    from pydantic import ValidationError
     from wandb_workspaces.workspaces import Workspace
     from wandb_workspaces.workspaces.errors import SpecVersionError
 
@@ -40,11 +41,12 @@ def save(entity: str, project: str, table: RunTable) -> str:
     view._internal_name = f"nw-{key}-v"  # the client would draw a name; this one is found again
     try:
         Workspace.from_url(view.url)
-    except SpecVersionError:
-        pass  # it is there, in a form of another version
-    except ValueError as error:  # one that the client cannot read is there too
-        if f"`{key}` not found" in str(error):
-            view.save()
+    except (SpecVersionError, ValidationError):
+        pass  # it is there, in a form that this client does not know
+    except ValueError as error:
+        if f"`{key}` not found" not in str(error):
+            raise
+        view.save()
     return str(view.url)
 
 
