@@ -6,8 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from scaling.kernels.build import library, why_not
 from scaling.training import loss
 from scaling.training.loss import lm_loss
+
+
+@pytest.fixture(autouse=True, params=["kernel", "torch"])
+def way(request, monkeypatch):
+    """Both ways to the same loss; the kernel takes fp32 alone, and widths that fill its vectors."""
+    if request.param == "kernel" and library() is None:
+        pytest.skip(why_not())
+    if request.param == "torch":
+        monkeypatch.setattr(loss, "head_loss", lambda *_: None)
 
 
 def problem(n=6, t=35, d=24, vocab=4096, scale=1.0, dtype=torch.float32):

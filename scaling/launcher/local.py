@@ -15,7 +15,7 @@ from scaling.launcher.machine import MAX_THREADS, Layout, cpu_count, layout
 from scaling.launcher.plan import Planned, finished_paces, make_plan
 from scaling.launcher.pool import Done, Pool, call
 from scaling.launcher.preflight import wandb_mode
-from scaling.launcher.progress import Display
+from scaling.launcher.progress import Display, place
 from scaling.launcher.stopping import ctrl_c_is_sigterm, stop_on_sigterm, working
 from scaling.launcher.survey import corpus_of, load_all, survey
 from scaling.launcher.table import duration, plural, print_plan, print_table, summary
@@ -52,9 +52,9 @@ def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
     if job.config.dry_run:
         return run_sweep([job])
-    place = _place(job.config)
+    where = _place(job.config)
     (job,) = with_wandb([job])
-    print(f"{job} on {place}", flush=True)
+    print(f"{job} on {where}", flush=True)
     stop_on_sigterm()
     ctrl_c_is_sigterm()
     try:
@@ -180,7 +180,7 @@ def _place(config: TrainConfig) -> str:
     from scaling.training.session import check
 
     device, precision = check(config)
-    return f"{device.type} in {precision}"
+    return place(device.type, precision)
 
 
 def run_job(job: Job) -> Result:

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from scaling import records
+from scaling.kernels.build import why_not
 from scaling.launcher.pace import Paces, Seen, makespan
 from scaling.launcher.plan import Planned
 from scaling.launcher.table import COLOURS, count, duration
@@ -30,6 +31,12 @@ class Ended(Protocol):
     def loss_val(self) -> float | None: ...
 
 
+def place(device: str, precision: str) -> str:
+    """Where a run is trained, and by what if it is not what it could be."""
+    missing = why_not() if device == "cpu" else ""
+    return f"{device} in {precision}" + (f", {missing}" if missing else "")
+
+
 class Display:
     """Told what ends and what runs, shows it. `runs` are in the order in which they start; `before` is not shown.
 
@@ -43,7 +50,7 @@ class Display:
         self.total, self.done = len(runs) + before, before
         self.began = time.perf_counter()
         self.live = Live(auto_refresh=False, transient=True) if sys.stdout.isatty() else None
-        places = sorted({f"{run.size.device} in {run.size.precision}" for run in runs})
+        places = sorted({place(run.size.device, run.size.precision) for run in runs})
         print(f"{workers} side by side, on {', '.join(places)}", flush=True)
 
     def __enter__(self) -> "Display":

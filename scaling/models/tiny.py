@@ -1,4 +1,4 @@
-"""The article's tiny transformer, GPT-2 style: learned positions, pre-LN blocks, GELU MLP, SDPA attention.
+"""The article's tiny transformer, GPT-2 style: learned positions, pre-LN blocks, GELU MLP, causal attention.
 
 Choices: biases everywhere but the head; exact GELU, which costs half of the tanh form on a CPU; no dropout, since
 under one epoch it only costs; matrices start normal with std 1/sqrt(fan_in), the two that write to the residual
@@ -7,10 +7,10 @@ stream a further 1/sqrt(2 n_layers) smaller (GPT-2), tables with std 0.02; the h
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.accounting import attention_flops, matmul_flops
+from scaling.kernels.ops import causal_attention, gelu_mlp
 from scaling.models.base import LanguageModel, Shape
 
 
@@ -64,7 +64,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(b, t, 3, self.n_heads, d // self.n_heads)
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, heads, T, D / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, t, d))
-        return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
+        x = x + self.out(causal_attention(qkv))
+        return x + gelu_mlp(self.norm_mlp(x), self.up, self.down)

@@ -3,7 +3,8 @@
 For a small model the loss over the vocabulary costs more than the model, and it costs memory traffic rather than
 products: logits of 1024 tokens x 4096 symbols are 16 MB, written and read several times. On a CPU it is therefore
 computed in blocks of tokens that stay in cache, with one exponential per logit and both gradients taken in the
-forward pass; the logits never exist as a whole. Elsewhere it is torch's own cross-entropy.
+forward pass; the logits never exist as a whole. `scaling.kernels` does so in C++; where it does not apply, torch
+does, below. Elsewhere it is torch's own cross-entropy.
 """
 
 import math
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from scaling.kernels.ops import head_loss
 
 BLOCK = 1 << 19  # logits at a time: 2 MB of fp32
 LOG2E = math.log2(math.e)  # torch's exp2 is twice as fast as its exp, and as exact
@@ -26,7 +29,7 @@ def lm_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         if torch.is_grad_enabled() and (hidden.requires_grad or head.requires_grad):
             loss: Tensor = HeadLoss.apply(hidden, head, targets)
             return loss
-        return in_blocks(hidden, head, targets, gradients=False)[0]
+        return loss_and_gradients(hidden, head, targets, gradients=False)[0]
     logits = F.linear(hidden, head).float()
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
@@ -36,7 +39,7 @@ class HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        loss, *gradients = in_blocks(hidden, head, targets, gradients=True)
+        loss, *gradients = loss_and_gradients(hidden, head, targets, gradients=True)
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -44,7 +47,14 @@ class HeadLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         d_hidden, d_head = ctx.saved_tensors
+        if scale == 1:  # but for micro-batches, and a pass over megabytes less
+            return d_hidden, d_head, None
         return scale * d_hidden, scale * d_head, None
+
+
+def loss_and_gradients(hidden: Tensor, head: Tensor, targets: Tensor, *, gradients: bool) -> tuple[Tensor, ...]:
+    done = head_loss(hidden, head, targets, gradients)
+    return in_blocks(hidden, head, targets, gradients=gradients) if done is None else done
 
 
 def in_blocks(
