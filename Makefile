@@ -47,6 +47,9 @@ bench: setup  ## training speed beside a plain script: make bench DATA=directory
 bench-gpu: setup  ## the sweep and a 124M model on one GPU: make bench-gpu DATA=directory of WikiText-2
 	$(BIN)/python benchmarks/gpu.py $(if $(DATA),--data $(DATA)) --write docs/performance.md
 
+bench-kernels: setup  ## what the C++ kernels save, size by size
+	$(BIN)/python benchmarks/kernels.py
+
 bench-laws: setup  ## speed of the fits beside the usual grid of L-BFGS-B starts
 	$(BIN)/python benchmarks/laws.py
 
@@ -65,4 +68,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-laws chaos figures sync clean
+.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-kernels bench-laws chaos figures sync clean
