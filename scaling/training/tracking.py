@@ -36,6 +36,7 @@ class Tracker:
         self._run: Any = None
         if config.logger.mode == "none":
             return
+        logging.raiseExceptions = False  # the client's own log on a full disk: a traceback for every line of it
         try:
             self._run = _start(config, record, run_dir)
             record.url = self._run.url or ""  # an offline run has none
