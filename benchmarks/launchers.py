@@ -100,6 +100,8 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
         yield environment
     finally:
         subprocess.run(["scancel", "--me"], env=os.environ | environment, check=False)
+        with contextlib.suppress(TimeoutError):  # a step that outlives its daemon stays
+            wait_for(lambda: not output(["squeue", "-h"], environment), "an empty queue", 60)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(daemons):
