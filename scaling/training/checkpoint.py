@@ -57,7 +57,10 @@ class Checkpoints(Callback):
             return
         if callable(self._outer[signal.SIGUSR2]):
             signal.signal(signal.SIGUSR2, self._hear)
-        if trainer.world_size > 1:  # Lightning's handler would wait for ranks that have heard nothing
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # Lightning's handler, in place by now, would wait in the middle of a step for ranks that have heard nothing
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._hear if trainer.is_global_zero else signal.SIG_IGN)
 
     def on_train_batch_end(
