@@ -147,6 +147,7 @@ extern "C" int head_loss(const float* hidden, const float* weight, const int64_t
         safe[part] = some_tokens(hidden + from * d, weight, head, targets + from, to - from, n, loss + from,
                                  d_hidden ? d_hidden + from * d : nullptr, own);
     });
-    for (size_t i = 0; i < partial.size(); i++) d_head[i % (vocab * d)] += partial[i];
+    for (size_t part = 0; part < partial.size(); part += vocab * d)
+        for (int64_t i = 0; i < vocab * d; i++) d_head[i] += partial[part + i];
     return std::count(safe.begin(), safe.end(), 1) != threads;
 }

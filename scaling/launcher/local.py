@@ -3,6 +3,7 @@
 Every job writes its own record; this file only decides who runs when, and says how it ended.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ def run_here(job: Job) -> int:
     """One run in this process. Returns the exit code."""
     if job.config.dry_run:
         return run_sweep([job])
+    # before torch is loaded: its idle threads spin for milliseconds, in the way of the kernels' own
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     where = _place(job.config)
     (job,) = with_wandb([job])
     print(f"{job} on {where}", flush=True)
