@@ -33,7 +33,7 @@ from scaling import dashboard, records  # noqa: E402
 BEGIN, END = "<!-- make chaos: begin -->", "<!-- make chaos: end -->"
 SWEEP = "model=d16_l1,d24_l1 tokens.budget=300000,600000"
 SHORT = ("SIGKILL to all of the sweep", "SIGTERM", "power cut: last.ckpt", "SIGKILL to a worker")
-SHORT_SWEEP = "model=d16_l1 tokens.budget=150000,300000"
+SHORT_SWEEP = "model=d16_l1 tokens.budget=200000,400000"
 SETTINGS = (
     "-m data=wikitext2 tokenizer.kind=bpe tokenizer.vocab_size=300 eval_tokens=4096 trainer.checkpoint_every_s=0.3 "
     "family._target_=flaky.Flaky"
