@@ -7,7 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
 def test_a_sweep_survives_what_a_night_can_do():
     command = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--short"]
     done = subprocess.run(command, capture_output=True, text=True)
