@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling.laws import Exponents, Isoflop
+from scaling.laws import Exponents, Isoflop, frontier
 from scaling.report import methods
 from scaling.report.analysis import Analysis
 from scaling.report.parametric import Fit
@@ -92,6 +92,9 @@ def paths(analysis: Analysis) -> Iterator[Path]:
         yield line(methods.EVERY, "frontier", regression.all)
         if regression.interior is not None:
             yield line(methods.INTERIOR, "frontier", regression.interior)
+    if rows[methods.HULL].a is not None:
+        hull = frontier(*methods.columns(analysis.selection, primary), method="hull")
+        yield line(methods.HULL, "frontier", hull.regress().all)
     if analysis.envelope is not None and (through := analysis.envelope.regress().interior) is not None:
         yield line(methods.ENVELOPE, "envelope", through)
     for one in analysis.isoflops:
