@@ -53,6 +53,9 @@ bench-kernels: setup  ## what the C++ kernels save, size by size
 bench-laws: setup  ## speed of the fits beside the usual grid of L-BFGS-B starts
 	$(BIN)/python benchmarks/laws.py
 
+test-chaos: setup  ## the short form of make chaos: a real sweep, four faults, nothing lost and nothing doubled
+	$(BIN)/python benchmarks/chaos.py --short
+
 chaos: setup  ## hit a sweep with every kind of fault at random moments, and check that nothing is lost or doubled
 	$(BIN)/python benchmarks/chaos.py --write docs/reliability.md
 
@@ -68,4 +71,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-hub test-slurm test-ray lint bench bench-gpu bench-kernels bench-laws chaos figures sync clean
+.PHONY: help setup demo test test-all test-chaos test-hub test-slurm test-ray lint bench bench-gpu bench-kernels bench-laws chaos figures sync clean

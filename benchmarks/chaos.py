@@ -115,13 +115,13 @@ class Chaos:
                 **{"cwd": self.scratch, "env": self.env | env, "stdout": out, "stderr": out, "process_group": 0},
             )
 
-    def moment(self, process: subprocess.Popen[bytes]) -> bool:
-        """Waits for a random moment of the line, most often in training. Is it still running then?"""
+    def moment(self, process: subprocess.Popen[bytes], share: float = 1.0) -> bool:
+        """Waits for a random moment of the line, most often in (the first `share` of) training. Does it run still?"""
         began, known = time.monotonic(), set(self.checkpoints())
         if self.rng.random() < 0.8:
             while process.poll() is None and set(self.checkpoints()) <= known:
                 time.sleep(0.01)
-        until = time.monotonic() + self.rng.uniform(0, self.span)
+        until = time.monotonic() + self.rng.uniform(0, share * self.span)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if running := process.poll() is None:
@@ -163,7 +163,7 @@ class Chaos:
 
     def hit(self, kind: str, fault: Callable[["Chaos"], bool]) -> None:
         """One fault, on a study that is not done yet; `fault` says whether it came in time."""
-        for _ in range(3):
+        for _ in range(5):
             finished = sum(record.status == "finished" for record in records.readable(self.study))
             if finished == len(self.reference):
                 self.finish()

@@ -47,7 +47,7 @@ def parent_killed(chaos: "Chaos") -> bool:
 def worker_killed(chaos: "Chaos") -> bool:
     """Costs its job one retry: the line itself ends well."""
     line = chaos.start()
-    workers = [pid for pid in members(chaos, line) if trains(chaos, pid)] if chaos.moment(line) else []
+    workers = [pid for pid in members(chaos, line) if trains(chaos, pid)] if chaos.moment(line, 0.25) else []
     if workers:
         send(chaos, line, chaos.rng.choice(workers), signal.SIGKILL)
     code = line.wait(PATIENCE_S)
