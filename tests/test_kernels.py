@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from scaling.kernels import build, ops
+from scaling.training.loss import lm_loss
 
 needs_compiler = pytest.mark.skipif(build.library() is None, reason=build.why_not())
 WIDTHS = [16, 32, 48]  # 48 is a vector and a half where vectors have 16 numbers
@@ -36,9 +37,8 @@ def gradients(function, *inputs):
     return [out.detach(), *torch.autograd.grad(out, inputs, direction)]
 
 
-def test_a_kernel_is_what_runs(threads):
-    if build.library() is None:
-        pytest.skip(build.why_not())
+@needs_compiler
+def test_a_kernel_is_what_runs():
     x = torch.randn(2, 8, 3, 2, 16, requires_grad=True)
     assert "Attention" in type(ops.causal_attention(x).grad_fn).__name__
     up, down = nn.Linear(16, 64), nn.Linear(64, 16)
@@ -120,6 +120,15 @@ def test_logits_out_of_range_and_numbers_that_are_none_are_handed_on():
     assert ops.head_loss(hidden, torch.full((50, 32), 3.0), targets, True) is None  # e^96
     assert ops.head_loss(hidden, torch.full((50, 32), -3.0), targets, True) is None
     assert ops.head_loss(hidden * torch.nan, torch.ones(50, 32), targets, True) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("target", [-1, 50, 1 << 40])
+def test_a_target_outside_the_vocabulary_is_refused_by_torch_not_written_to(target):
+    hidden, head = torch.randn(10, 32, requires_grad=True), torch.randn(50, 32)
+    assert ops.head_loss(hidden, head, torch.full((10,), target), True) is None
+    with pytest.raises((RuntimeError, IndexError)):
+        lm_loss(hidden[None], head, torch.full((1, 10), target))
 
 
 @needs_compiler

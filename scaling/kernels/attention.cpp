@@ -122,7 +122,6 @@ void backward(Rows q, Rows k, Rows v, Rows o, Rows d_o, const float* lse, float*
 }  // namespace
 
 extern "C" int attention_max_t() { return MAX_T; }
-extern "C" int vector_width() { return W; }
 
 // qkv (B, T, 3, H, d) -> out (B, T, H, d), lse (B, H, T): log2 of the sums of exponentials. d a multiple of W.
 extern "C" void attention(const float* qkv, int64_t B, int64_t T, int64_t H, int64_t d, int threads, float* out, float* lse) {

@@ -135,9 +135,11 @@ bool some_tokens(const float* hidden, const float* weight, const Head& head, con
 }  // namespace
 
 // hidden (n, d), weight (vocab, d), targets (n) -> loss (n), and unless null d_hidden (n, d), d_head (vocab, d), of the
-// mean. d must be a multiple of W. Returns 1, with results that are not to be used, where logits are out of range.
+// mean. d must be a multiple of W. Returns 1, with results that are not to be used, where logits or targets are out of
+// range.
 extern "C" int head_loss(const float* hidden, const float* weight, const int64_t* targets, int64_t n, int64_t vocab,
                          int64_t d, int threads, float* loss, float* d_hidden, float* d_head) {
+    if (std::any_of(targets, targets + n, [=](int64_t target) { return target < 0 || target >= vocab; })) return 1;
     const Head head(weight, vocab, d, d_hidden);
     std::vector<float> partial(d_hidden ? (threads - 1) * vocab * d : 0);
     if (d_hidden) std::fill_n(d_hidden, n * d, 0.f), std::fill_n(d_head, vocab * d, 0.f);

@@ -33,7 +33,7 @@ def gelu_mlp(x: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
 def head_loss(hidden: Tensor, head: Tensor, targets: Tensor, gradients: bool) -> tuple[Tensor, Tensor, Tensor] | None:
     """hidden (n, D), head (V, D), targets (n,) -> mean cross-entropy, and its gradients by hidden and by head.
 
-    None where the kernel does not apply, or the logits are out of the range of plain exponentials.
+    None where the kernel does not apply, or logits (of plain exponentials) or targets (of V) are out of range.
     """
     (n, d), vocab = hidden.shape, len(head)
     lib = _kernels(hidden, d)
@@ -91,7 +91,7 @@ class GeluMLP(torch.autograd.Function):
         return d_rows, d_hidden.t() @ rows, d_hidden.sum(0), d.t() @ y, d.sum(0)
 
 
-def _kernels(x: Tensor, width: int = 0) -> ctypes.CDLL | None:
+def _kernels(x: Tensor, width: int) -> ctypes.CDLL | None:
     """The library, if it takes this tensor, whose rows have `width` numbers."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
     if not plain or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
