@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.launcher.machine import Gpu, Machine, Need, cpu_count, free_memory_mb, layout
+from scaling.cores import cpu_count
+from scaling.launcher.machine import Gpu, Machine, Need, free_memory_mb, layout
 from scaling.launcher.pace import Paces, Seen, Work, makespan
 
 ROOT = Path(__file__).parents[1]
@@ -55,9 +56,7 @@ def test_more_than_fits_is_said():
 
 
 def test_this_machine_is_what_this_process_may_use():
-    code = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from scaling.launcher.machine import *; "
-    )
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from scaling.cores import *; "
     one = subprocess.run([sys.executable, "-c", code + "print(cpu_count())"], capture_output=True, text=True, cwd=ROOT)
     assert one.stdout.strip() == "1"
     assert cpu_count() >= 1 and free_memory_mb() > 100

@@ -15,8 +15,9 @@ from hydra.plugins.launcher import Launcher
 
 from scaling import records
 from scaling.config import ConfigError
+from scaling.cores import cpu_count
 from scaling.launcher.local import Job, Result, check, close, dry_run, finished, run_job, with_threads, with_wandb
-from scaling.launcher.machine import MAX_THREADS, cpu_count
+from scaling.launcher.machine import MAX_THREADS
 from scaling.launcher.stopping import stop_on_sigterm, working
 from scaling.launcher.table import plural
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pebble import ProcessExpired
 
 from scaling.config import ConfigError, TrainConfig
-from scaling.launcher.machine import MAX_THREADS, Layout, cpu_count, layout
+from scaling.cores import cpu_count
+from scaling.launcher.machine import MAX_THREADS, Layout, layout
 from scaling.launcher.plan import Planned, finished_paces, make_plan
 from scaling.launcher.pool import Done, Pool, call
 from scaling.launcher.preflight import wandb_mode

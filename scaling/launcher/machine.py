@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.cores import cgroups
+
 HEADROOM = 0.85  # of free memory is given away
 MAX_THREADS = 8  # beyond this a small model's step only waits for its threads
 GPU_SHARE = 8  # jobs on one GPU at most: more only take turns
@@ -88,13 +90,6 @@ def _dealt(ids: list[str], room: list[int], workers: int) -> tuple[str, ...]:
     return tuple(dealt)
 
 
-def cpu_count() -> int:
-    """Cores this process may run on: affinity and cgroup quota respected."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for path in _cgroups() if (quota := _quota(path / "cpu.max")) is not None]
-    return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
-
-
 def free_memory_mb() -> float:
     """Memory that can be had without swapping, within the cgroup's limit."""
     try:
@@ -102,30 +97,11 @@ def free_memory_mb() -> float:
         free = next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-    for path in _cgroups():
+    for path in cgroups():
         limit, used = _number(path / "memory.max"), _number(path / "memory.current")
         if limit is not None and used is not None:
             free = min(free, (limit - used) / 2**20)
     return max(free, 1.0)
-
-
-def _cgroups() -> list[Path]:
-    """This process' cgroup (version 2) and those around it."""
-    try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return []
-    root = Path("/sys/fs/cgroup")
-    own = root / line.removeprefix("0::").strip("/")
-    return [own, *(p for p in own.parents if p.is_relative_to(root))]
-
-
-def _quota(path: Path) -> float | None:
-    try:
-        quota, period = path.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def _number(path: Path) -> int | None:

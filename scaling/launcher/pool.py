@@ -18,7 +18,6 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from scaling.launcher.machine import cpu_count
 from scaling.launcher.stopping import signals_to, stop_on_sigterm, working
 
 Item = TypeVar("Item")
@@ -44,26 +43,6 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
     warm_up()
     with ProcessPool(1, context=multiprocessing.get_context("forkserver")) as pool:
         return pool.schedule(function, args=args).result()
-
-
-def side_by_side(function: Callable[[Item], Any], items: Sequence[Item]) -> list[Any]:
-    """`[function(item) for item in items]`, for small pure Python work, on all cores where forking is safe (Linux)."""
-    cores = cpu_count()
-    share = -(-len(items) // cores)
-    if sys.platform != "linux" or cores == 1 or share < 4:
-        return [function(item) for item in items]
-    parts = [items[start : start + share] for start in range(0, len(items), share)]
-    with ProcessPool(len(parts) - 1, context=multiprocessing.get_context("fork")) as pool:
-        futures = [pool.schedule(_each, args=(function, part)) for part in parts[1:]]
-        done = [function(item) for item in parts[0]]
-        for future, part in zip(futures, parts[1:], strict=True):
-            # what failed there fails here again, with its whole story
-            done += [function(item) for item in part] if future.exception() else future.result()
-    return done
-
-
-def _each(function: Callable[[Item], Any], items: Sequence[Item]) -> list[Any]:
-    return [function(item) for item in items]
 
 
 @dataclass(frozen=True)

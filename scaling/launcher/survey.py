@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaling.config import TrainConfig
+from scaling.cores import cpu_count
 from scaling.data.packing import TokenStore, load_tokens
-from scaling.launcher.machine import Gpu, Machine, Need, cpu_count, free_memory_mb
+from scaling.launcher.machine import Gpu, Machine, Need, free_memory_mb
 
 PROCESS_MB = 500.0  # a worker with its libraries
 GPU_PROCESS_MB = (2000.0, 600.0)  # the same with CUDA: of memory, and its context on the GPU

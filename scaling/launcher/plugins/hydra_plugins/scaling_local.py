@@ -15,9 +15,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scaling.config import ConfigError, TrainConfig, typed
+from scaling.cores import side_by_side
 from scaling.launcher.elsewhere import run_elsewhere
 from scaling.launcher.local import Job, run_sweep
-from scaling.launcher.pool import side_by_side, warm_up
+from scaling.launcher.pool import warm_up
 
 
 class GridSweeper(BasicSweeper):
