@@ -116,8 +116,9 @@ class TrainerConfig:
     """Where and how a run is computed (`threads` null: by rule), and how often it saves what it needs to resume.
 
     `compile` costs tens of seconds a shape before the first step: for long runs on a GPU. `devices` share every batch
-    (DDP; null: all GPUs), `micro_batch` sequences at a time (null: all of a device's share), and `recompute` trades a
-    third more compute for the memory of the activations; none of the three changes the result beyond rounding.
+    (DDP; null: all GPUs) and, if `sharded`, also the weights (FSDP), `micro_batch` sequences at a time (null: all of a
+    device's share), and `recompute` trades a third more compute for the memory of the activations; none of the four
+    changes the result beyond rounding.
     """
 
     name: str = MISSING
@@ -126,6 +127,7 @@ class TrainerConfig:
     threads: int | None = None
     compile: bool = False
     devices: int | None = 1
+    sharded: bool = False
     micro_batch: int | None = None
     recompute: bool = False
     deterministic: bool = False

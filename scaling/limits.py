@@ -55,6 +55,8 @@ def problems(c: "TrainConfig") -> Iterator[str]:
         yield f"logger.project={c.logger.project!r}: W&B takes no project without a name, or with / \\ # ? % : in it"
     yield from place_problems("output_dir", c.output_dir)
     yield from place_problems("cache_dir", c.cache_dir)
+    if c.trainer.compile and c.trainer.sharded:
+        yield "trainer.compile=true: must be false with trainer.sharded=true"
     if c.data.path == "":
         yield "data.path='': must be a file or a directory"
     if c.model.d_model % c.model.n_heads:

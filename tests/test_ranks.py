@@ -15,8 +15,13 @@ from test_multirun import in_group
 from scaling import records
 from scaling.config import ConfigError
 from scaling.data.datamodule import Chunks
+from scaling.data.packing import load_tokens
+from scaling.models.base import Shape, build
+from scaling.training import fit as fit_module
 from scaling.training import session
 from scaling.training.curve import windows
+from scaling.training.evaluate import Stretch, evaluate
+from scaling.training.module import Training
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,8 +44,13 @@ def curve(record: records.RunRecord, tmp_path) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["trainer.micro_batch=4"], ["trainer.recompute=true"], ["trainer=ddp", "trainer.devices=2"]],
-    ids=["micro-batches", "recomputed activations", "two processes"],
+    [
+        ["trainer.micro_batch=4"],
+        ["trainer.recompute=true"],
+        ["trainer=ddp", "trainer.devices=2"],
+        ["trainer=fsdp", "trainer.devices=2"],
+    ],
+    ids=["micro-batches", "recomputed activations", "two processes", "shards"],
 )
 def test_it_is_the_same_run(run, tmp_path, overrides):
     alone, other = run("alone"), run("other", *overrides)
@@ -59,6 +69,42 @@ def test_two_processes_with_micro_batches_are_the_same_run_too(run):
     assert both.loss_val == pytest.approx(run("alone").loss_val, rel=1e-5)
 
 
+def test_a_device_holds_its_share_of_weights_and_optimizer(small, monkeypatch):
+    held = {}
+
+    class Watched(Training):
+        def on_train_batch_end(self, *_):
+            state = self.optimizers(use_pl_optimizer=False).state
+            held["whole"] = sum(p.numel() for p in self.parameters())
+            held["weights"] = sum(p.to_local().numel() for p in self.parameters())
+            held["moments"] = sum(s["exp_avg"].to_local().numel() for s in state.values())
+
+    monkeypatch.setattr(fit_module, "Training", Watched)
+    outcome = session.run(small("model=d32_l2", "tokens=10k", "trainer=fsdp", "trainer.devices=2"))
+    assert outcome.status == "finished", outcome
+    for part in ("weights", "moments"):
+        assert held[part] == pytest.approx(held["whole"] / 2, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["tiny", "llama", "moe", "mamba", "lstm"])
+def test_shards_of_every_family_are_the_same_run_and_leave_whole_weights(run, small, tmp_path, family):
+    settings = [f"family={family}", "keep_weights=true", "eval=full", "optim.mup_width=16"]
+    if family == "moe":
+        settings.append("family.options.balance=0")  # a term of each device's own tokens
+    alone = run("alone", *settings)
+    shards = run("shards", *settings, "trainer=fsdp", "trainer.devices=2", "trainer.micro_batch=2")
+    assert shards.loss_val == pytest.approx(alone.loss_val, rel=1e-5)
+    assert shards.loss_test == pytest.approx(alone.loss_test, rel=1e-5)
+    config = small("tokens.budget=20480", *settings)
+    store = load_tokens(config.data, config.tokenizer, config.cache_dir)
+    model = build(config.family, Shape.of(config, store.vocab_size))
+    (weights,) = tmp_path.glob("shards/*/weights.pt")
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    whole = Stretch.of(store.valid, config.seq_len, None, store.token_bytes)
+    assert evaluate(model, whole, torch.device("cpu")) == pytest.approx(shards.loss_val, rel=1e-6)
+
+
 def test_shares_of_a_batch_are_the_batch():
     split = np.arange(64 * 40 + 1, dtype=np.uint16)
     whole = Chunks(split, [5], 6, 64, seed=3).steps(0, 5)
@@ -74,6 +120,7 @@ def test_shares_of_a_batch_are_the_batch():
         (["trainer=ddp", "trainer.device=cpu"], "trainer.devices=null"),
         (["trainer.devices=2", "trainer.micro_batch=3"], "trainer.micro_batch=3: must divide the 8 sequences"),
         (["family=lstm", "trainer.recompute=true"], "trainer.recompute=true"),
+        (["trainer=fsdp", "trainer.compile=true"], "trainer.compile=true: must be false with trainer.sharded=true"),
     ],
 )
 def test_what_cannot_be_shared_out_is_one_line(small, tmp_path, overrides, said):
@@ -110,7 +157,7 @@ def test_a_checkpoint_of_another_run_is_set_aside(small):
 @pytest.fixture
 def program(corpus_dir, cache_dir, tmp_path):
     base = (
-        "data=text tokenizer=bytes eval_tokens=4096 logger=none trainer.threads=1 trainer=ddp trainer.devices=2 "
+        "data=text tokenizer=bytes eval_tokens=4096 logger=none trainer.threads=1 "
         f"data.path={corpus_dir} cache_dir={cache_dir} output_dir={tmp_path}"
     ).split()
     return lambda *words: [sys.executable, str(ROOT / "train.py"), *words, *base]
@@ -118,7 +165,7 @@ def program(corpus_dir, cache_dir, tmp_path):
 
 @pytest.mark.slow
 def test_in_a_sweep_every_run_has_its_own_processes(program, small, tmp_path):
-    sweep = program("-m", "model=d16_l1", "tokens=5k,10k")
+    sweep = program("-m", "model=d16_l1", "tokens=5k,10k", "trainer=ddp", "trainer.devices=2")
     done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "2 finished" in done.stdout, done.stderr
     for budget in ("5k", "10k"):
@@ -126,10 +173,20 @@ def test_in_a_sweep_every_run_has_its_own_processes(program, small, tmp_path):
         assert records.read(tmp_path / "default" / alone.run_name).loss_val == pytest.approx(alone.loss_val, rel=1e-5)
 
 
+ON_TWO = {how: (f"trainer={how}", "trainer.devices=2") for how in ("ddp", "fsdp")}
+
+
 @pytest.mark.slow
-def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number_of_devices(program, small, tmp_path):
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(ON_TWO["ddp"], ()), (ON_TWO["fsdp"], ()), ((), ON_TWO["fsdp"])],
+    ids=["two, then one", "shards, then one", "one, then shards"],
+)
+def test_a_stopped_run_leaves_no_process_and_goes_on_with_other_devices(program, small, tmp_path, first, then):
     overrides = ("model=d32_l2", "tokens=100k", "study=cut")
-    process = subprocess.Popen(program(*overrides), cwd=tmp_path, stdout=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(
+        program(*overrides, *first), cwd=tmp_path, stdout=subprocess.PIPE, text=True, process_group=0
+    )
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and not list(tmp_path.glob("cut/*/curve.csv")):
         time.sleep(0.05)
@@ -139,7 +196,7 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number_of_devi
     assert not in_group(process.pid)
     (checkpoint,) = tmp_path.glob("cut/*/last.ckpt")
     steps = torch.load(checkpoint, weights_only=True)["training"]["steps_done"]
-    resumed = session.run(small(*overrides))
+    resumed = session.run(small(*overrides, *then))
     assert 0 < steps < 97
     alone = session.run(small("model=d32_l2", "tokens=100k", "study=alone"))
     assert resumed.loss_val == pytest.approx(alone.loss_val, rel=1e-4)

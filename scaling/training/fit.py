@@ -21,6 +21,7 @@ from scaling.training.checkpoint import LAST, Checkpoints, InPlace
 from scaling.training.evaluate import Stretch, evaluate
 from scaling.training.module import Training
 from scaling.training.ranks import Place, Started
+from scaling.training.sharding import Shards
 
 PATIENCE = timedelta(minutes=5)  # of a rank for the others
 EVAL_SHARE = 0.05  # of training compute, at most, goes to evaluations along the way
@@ -59,7 +60,11 @@ def fit(
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=place.world,
-        strategy="auto" if alone else DDPStrategy(timeout=PATIENCE),
+        strategy="auto"
+        if alone
+        else Shards(place.world, PATIENCE)
+        if settings.sharded
+        else DDPStrategy(timeout=PATIENCE),
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=1,
         logger=logger or False,

@@ -6,7 +6,7 @@ once a window. Everything a resumed run needs is in the checkpoint: weights, opt
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -19,6 +19,7 @@ from scaling.training import schedule
 from scaling.training.curve import Row, windows
 from scaling.training.loss import lm_loss
 from scaling.training.optim import build_optimizer
+from scaling.training.sharding import shard
 
 
 class Diverged(RuntimeError):
@@ -52,6 +53,11 @@ class Training(LightningModule):
         self._window_loss: Tensor | None = None
         self._window_start = 0
 
+    def configure_model(self) -> None:
+        """Lightning calls this once the ranks have met."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.model, self.config.optim, self.config.lr)
 
@@ -80,12 +86,11 @@ class Training(LightningModule):
     def _backward(self, batch: Tensor) -> Tensor:
         """batch (B, T + 1): gradients of the mean loss, in micro-batches and over all ranks; the mean over these B."""
         parts = batch.split(self.config.trainer.micro_batch or len(batch))
-        ranks = self.trainer.world_size > 1
+        strategy = self.trainer.strategy
         losses = []
         for n, part in enumerate(parts, 1):
             loss = lm_loss(self.model(part[:, :-1]), self.model.head.weight, part[:, 1:]) / len(parts)
-            if ranks:  # gradients travel once a step, with the last micro-batch
-                strategy = cast(DDPStrategy, self.trainer.strategy)
+            if isinstance(strategy, DDPStrategy):  # gradients travel once a step, with the last micro-batch
                 with strategy.block_backward_sync() if n < len(parts) else nullcontext():
                     self.manual_backward(loss)
             else:

@@ -121,6 +121,7 @@ def main() -> None:
     from scaling.training.session import follow
 
     follow(config, place)
+    os._exit(0)  # the thread below holds stdin, which an orderly end would wait for and call an error
 
 
 def _leave_with_first() -> None:

@@ -42,6 +42,7 @@ from scaling.training.joblog import log_to
 from scaling.training.module import Diverged
 from scaling.training.optim import prepare
 from scaling.training.ranks import Place, count, together
+from scaling.training.sharding import whole_state
 from scaling.training.tracking import Tracker
 
 CHUNK = 8  # optimizer steps per call of Lightning's loop
@@ -146,6 +147,10 @@ def follow(config: TrainConfig, place: Place) -> None:
     valid = Stretch.of(store.valid, config.seq_len, config.eval_tokens, store.token_bytes)
     module = training(config, model, data, valid, device, _identity(config, store))
     fit(module, data, config.run_dir, device, precision, place)
+    if config.trainer.sharded:  # no rank has all of the model: they evaluate it together
+        _losses(config, store, model, valid, device, precision)
+        if config.keep_weights:
+            whole_state(model)
 
 
 def _prepared(config: TrainConfig, place: Place) -> tuple[TokenStore, TokenData, LanguageModel]:
@@ -213,18 +218,11 @@ def _train(
         publish()
 
     model.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        if config.eval == "full":
-            whole = Stretch.of(store.valid, config.seq_len, None, store.token_bytes)
-            test = Stretch.of(store.test, config.seq_len, None, store.token_bytes)
-            record.loss_val, record.loss_test = evaluate(model, whole, device), evaluate(model, test, device)
-        else:
-            whole = valid
-            record.loss_val = evaluate(model, valid, device)
+    record.loss_val, record.loss_test, tokens_per_byte = _losses(config, store, model, valid, device, precision)
     if not math.isfinite(record.loss_val):
         raise Diverged(f"validation loss is {record.loss_val}")
-    if whole.tokens_per_byte is not None:
-        record.bits_per_byte = record.loss_val * whole.tokens_per_byte / 0.6931471805599453
+    if tokens_per_byte is not None:
+        record.bits_per_byte = record.loss_val * tokens_per_byte / 0.6931471805599453
     # the article's loss is a running mean over the budget
     record.loss_train = (
         curve.mean_loss(module.rows, config.steps_before) if config.ladder else module.rows[-1].loss_train
@@ -232,9 +230,21 @@ def _train(
     record.tokens_done = config.tokens_trained
     record.tokens_per_s = heartbeat.tokens / heartbeat.seconds if heartbeat.seconds else None
     if config.keep_weights:
-        ckpt.save(model.state_dict(), run_dir / "weights.pt")
+        ckpt.save(whole_state(model), run_dir / "weights.pt")
         if (store.path / "tokenizer.json").exists():
             shutil.copyfile(store.path / "tokenizer.json", run_dir / "tokenizer.json")
+
+
+def _losses(
+    config: TrainConfig, store: TokenStore, model: LanguageModel, valid: Stretch, device: torch.device, precision: str
+) -> tuple[float, float | None, float | None]:
+    """Validation and test loss of the trained model, and the tokens per byte of what it was validated on."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        if config.eval != "full":
+            return evaluate(model, valid, device), None, valid.tokens_per_byte
+        whole = Stretch.of(store.valid, config.seq_len, None, store.token_bytes)
+        test = Stretch.of(store.test, config.seq_len, None, store.token_bytes)
+        return evaluate(model, whole, device), evaluate(model, test, device), whole.tokens_per_byte
 
 
 def _replace(run_dir: Path, done: RunRecord) -> None:
