@@ -62,12 +62,12 @@ class Tally:
         self.width.append(interval[1] - interval[0])
 
 
-def study(job: tuple[str, float, int, int, int]) -> dict[str, Tally]:
-    """Some draws of one cell: (truth, noise, draws, bootstrap, seed)."""
-    name, noise, draws, bootstrap, seed = job
+def study(job: tuple[str, float, tuple[int, int], int, int, int]) -> dict[str, Tally]:
+    """Some draws of one cell: (truth, noise, (sizes, budgets), draws, bootstrap, seed)."""
+    name, noise, shape, draws, bootstrap, seed = job
     truth = TRUTHS[name]
     a = truth[4] / (truth[3] + truth[4])
-    N, D = grid(truth)
+    N, D = grid(truth, *shape)
     rng = np.random.default_rng(seed)
     out = {m: Tally() for m in METHODS}
     for draw in range(draws):
@@ -122,14 +122,22 @@ BLIND = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=200, help="studies per cell (15 cells)")
+    parser.add_argument("--draws", type=int, default=200, help="studies per cell (15 cells), in twenties above 20")
     parser.add_argument("--bootstrap", type=int, default=200, help="refits per study")
+    parser.add_argument("--grid", type=int, nargs=2, default=(7, 8), metavar=("SIZES", "BUDGETS"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="another seed, other studies")
     options = parser.parse_args()
     block = min(options.draws, 20)
     jobs = [
-        (name, noise, block, options.bootstrap, 10_000_000 * options.seed + 1000 * i + 100_000 * j + k)
+        (
+            name,
+            noise,
+            tuple(options.grid),
+            block,
+            options.bootstrap,
+            10_000_000 * options.seed + 1000 * i + 100_000 * j + k,
+        )
         for i, name in enumerate(TRUTHS)
         for j, noise in enumerate(NOISES)
         for k in range(0, options.draws, block)
@@ -146,12 +154,15 @@ def main() -> None:
                     getattr(whole, name).extend(getattr(tally, name))
         for name, noise, said in pool.map(blind, blind_jobs):
             verdicts.setdefault((name, noise), []).extend(said)
-    report(cells, verdicts, options.draws, options.bootstrap)
+    report(cells, verdicts, options)
 
 
-def report(cells: dict, verdicts: dict, draws: int, bootstrap: int) -> None:
+def report(cells: dict, verdicts: dict, options: argparse.Namespace) -> None:
+    sizes, budgets = options.grid
+    studies = len(next(iter(cells.values())).a)
     print(
-        f"{draws} studies of 7 x 8 runs per row, {bootstrap} bootstrap refits each. Bias of a in percent of the truth;"
+        f"{studies} studies of {sizes} x {budgets} runs per row, {options.bootstrap} bootstrap refits each. "
+        "Bias of a in percent of the truth;"
     )
     print("cover: share of 95 % intervals that hold it, in percent.\n")
     print("| true law | a | noise | " + " | ".join(f"{m} bias | cover" for m in METHODS) + " |")

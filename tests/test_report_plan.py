@@ -87,7 +87,7 @@ def plans(study):
     """ask(budget, …) -> the plan of a study and what is printed of it, with the law fitted once."""
     (selection,) = select(read_local(study))
     counting = selection.primary
-    fits = (parametric._fit(selection, counting, "chinchilla", "huber", 20, 0),)
+    fits = (parametric.fit(selection, counting, "chinchilla", "huber", 20, 0),)
     answer = parametric.as_estimate(fits[0], fits)
     best, _, _ = methods.from_frontier(selection, counting, 0, 0)
 

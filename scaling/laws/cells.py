@@ -1,6 +1,6 @@
 """Runs -> cells: several seeds of one (N, D) are one observation with a spread."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,11 @@ class Cells:
             return float("nan")
         several = spare > 0
         return float(np.sqrt(np.sum(spare[several] * self.sd[several] ** 2) / np.sum(spare[several])))
+
+    def ordered(self, order: NDArray[np.int64]) -> "Cells":
+        """The same cells in another order."""
+        by_cell = {name: getattr(self, name)[order] for name in ("N", "D", "C", "loss", "count", "sd")}
+        return replace(self, **by_cell, row_cell=np.argsort(order)[self.row_cell])
 
     def resample(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
         """The cells that a resample of the rows hits, and their mean loss over the rows drawn."""

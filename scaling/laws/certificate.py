@@ -60,11 +60,15 @@ class Certificate:
         return tuple(out)
 
 
-def certify(problem: Problem, found: Solution, best: int, weights: Array, projected: float) -> Certificate:
-    """The certificate of `found.theta[best]` among all starts; `projected` is the objective by projection."""
+def negligible(problem: Problem, weights: Array) -> float:
+    """The objective of residuals of a millionth: on data without noise all below it are the same."""
+    return float(problem.objective.total(np.full((1, len(weights)), 1e-6), weights)[0])
+
+
+def certify(problem: Problem, found: Solution, best: int, weights: Array, projection: float) -> Certificate:
+    """The certificate of `found.theta[best]` among all starts; `projection` is that route's excess."""
     value = float(found.value[best])
-    # noise-free data: objectives below that of residuals of a millionth are all the same
-    tiny = float(problem.objective.total(np.full((1, len(weights)), 1e-6), weights)[0])
+    tiny = negligible(problem, weights)
     excess = found.value - value
     same = excess <= AGREE * max(value, tiny)
     other = ~same & (found.gradient < 1e-5)
@@ -74,7 +78,7 @@ def certify(problem: Problem, found: Solution, best: int, weights: Array, projec
         starts=len(found.value),
         agree=float(np.mean(same)),
         second_basin=float(excess[other].min() / max(value, tiny)) if other.any() else float("inf"),
-        projection=float((projected - value) / max(value, tiny)),
+        projection=float(projection),
         boundary=boundaries(problem, found.theta[best]),
     )
 
@@ -141,9 +145,12 @@ def refine(problem: Problem, best: Array, weights: Array) -> Solution:
     if not (feasible and steady and value[0] <= start.value[0] + 1e-12):
         return start
     wu = w * dual * np.broadcast_to(m, r.shape)[0]
+    # between the kinks the Lagrangian bends; across them the objective does, at the floor's smoothing
+    walls = (G[active] * w[active, None]).T @ G[active] / problem.floor
+    curvature = np.linalg.eigvalsh(T.T @ H @ T + walls)[:1]
     exact_data = np.abs(r).max() < 1e-12  # any multipliers do where every residual is zero
     gradient = 0.0 if exact_data else np.linalg.norm(J[0] @ wu @ T) / max(float(np.sum(np.abs(wu))), 1e-300)
-    return replace(start, theta=theta[None], value=value, gradient=np.array([gradient]))
+    return replace(start, theta=theta[None], value=value, gradient=np.array([gradient]), curvature=curvature)
 
 
 def by_projection(

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws import allocation, identify, projection
+from scaling.laws import allocation, identify
 from scaling.laws import bootstrap as resampling
 from scaling.laws import certificate as certificates
 from scaling.laws.allocation import Allocation, Interval
@@ -17,6 +17,7 @@ from scaling.laws.certificate import Certificate
 from scaling.laws.errors import Array, LawError
 from scaling.laws.forms import LAWS, Law
 from scaling.laws.points import Points, directions, read_points
+from scaling.laws.search import search
 from scaling.laws.solver import Problem
 from scaling.laws.solver import objective as make_objective
 
@@ -190,7 +191,7 @@ class LawFit:
         n, d, u = np.broadcast_arrays(N, 1.0 if D is None else D, 1.0 if U is None else U)
         n, d, u = (np.asarray(v, float) for v in (n, d, u))
         surface = self.law.on(n.ravel(), d.ravel(), None if U is None else u.ravel())
-        return n.shape, surface.evaluate(theta)[0]
+        return n.shape, surface.value(theta)
 
     def _allocate(self, theta: Array, log_ND: float, U: float | None) -> tuple[Array, Array, Array]:
         log_N, log_D = allocation.optimum(self.law, theta, np.full(len(theta), log_ND), U)
@@ -233,25 +234,20 @@ def fit_law(
     problem = Problem(surface, points.log_loss, rule, directions(surface, points.fixed, tie))
     w = points.weights
 
-    start = projection.starts(surface, points.log_loss, w, points.fixed, tie)
-    found = problem.minimise(start, w)
-    projected, theta = certificates.by_projection(problem, w, points.fixed, tie)
+    found, projected = search(problem, w, points.fixed, tie)
     best = int(np.argmin(found.value))
-    if projected < found.value[best] * (1 - 1e-6) and theta is not None:  # the other route found a better basin
-        found = found.joined(problem.minimise(theta[None], w))
-        best = int(np.argmin(found.value))
     found = found.replaced(best, certificates.refine(problem, found.theta[best], w))
     proof = certificates.certify(problem, found, best, w, projected)
     theta = found.theta[best]
 
-    f, _, _ = surface.evaluate(theta[None])
-    r, _ = rule.residual(f, points.log_loss)
+    r, _ = rule.residual(surface.value(theta[None]), points.log_loss)
     points.smooth = float(np.mean((r <= rule.hi * rule.delta) & (r >= -rule.lo * rule.delta))) if rule.smoothed else 1.0
     draws = None
     if bootstrap:
         if points.units < 2:
             raise LawError(f"bootstrap={bootstrap}: one independent unit cannot be resampled")
-        draws = resampling.refit(problem, theta, w, resampling.units(points.groups, bootstrap, seed)).theta
+        counts = resampling.units(points.groups, bootstrap, seed)
+        draws = resampling.refit(problem, theta, w, counts, points.groups)
     return LawFit(
         form,
         objective,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.laws.errors import Array
 
@@ -85,6 +86,10 @@ class Surface:
             self.const.append(np.broadcast_to(np.asarray(term.get("", 0.0), float), (self.n,)))
         self._pairs = [np.einsum("in,jn->nij", g, g).reshape(self.n, -1) for g in self.G]
 
+    def at(self, rows: NDArray[np.int64]) -> Surface:
+        """The law on some of the points."""
+        return self.law.on(np.exp(self.x[rows]), np.exp(self.y[rows]))
+
     def metric(self) -> Array:
         """(p, p): mean squared change of the terms per unit of theta; the yardstick for steps and gradients."""
         P = np.zeros((self.p, self.p))
@@ -94,8 +99,13 @@ class Surface:
             P[self.outer, self.outer] += 1.0
         return P
 
-    def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
-        """theta (B, p) -> f = log L (B, n), its gradient J (B, p, n), and what `curvature` needs."""
+    def value(self, theta: Array) -> Array:
+        """theta (B, p) -> f = log L (B, n)."""
+        h, _ = self._terms(theta)
+        return h if self.outer is None else theta[:, self.outer, None] * h
+
+    def _terms(self, theta: Array) -> tuple[Array, list[Array]]:
+        """log of the sum of the terms (B, n), and each one's share of it."""
         t = [theta[:, c] @ g + k for g, c, k in zip(self.G, self.columns, self.const, strict=True)]
         top = t[0] if len(t) == 1 else np.maximum(t[0], t[1])
         for other in t[2:]:
@@ -105,6 +115,11 @@ class Surface:
         h = top + np.log(total)
         for s in share:
             s /= total
+        return h, share
+
+    def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
+        """theta (B, p) -> f = log L (B, n), its gradient J (B, p, n), and what `curvature` needs."""
+        h, share = self._terms(theta)
         J = np.zeros((len(theta), self.p, self.n))
         for s, g, cols in zip(share, self.G, self.columns, strict=True):
             for row, c in zip(g, cols, strict=True):
@@ -140,11 +155,17 @@ class RepeatedData(Surface):
         super().__init__(law, N, D)
         self.u = np.log(U)
 
+    def at(self, rows: NDArray[np.int64]) -> Surface:
+        return self.law.on(np.exp(self.x[rows]), np.exp(self.y[rows]), np.exp(self.u[rows]))
+
     def metric(self) -> Array:
         P = super().metric()
         for name in ("R_D", "R_N"):
             P[self.law.index(name), self.law.index(name)] += 1.0
         return P
+
+    def value(self, theta: Array) -> Array:
+        return self.evaluate(theta)[0]
 
     def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
         f, J = repeated(self.law, theta, self.x, self.y, self.u)

@@ -100,7 +100,8 @@ class Frontier:
         """
         if draws < 2:
             raise LawError(f"draws = {draws}: at least 2")
-        rng, pick, grid = np.random.default_rng(seed), picker(self.method, self.bins_per_decade), self.grid
+        rng, pick = np.random.default_rng(seed), picker(self.method, self.bins_per_decade)
+        grid = self.grid.ordered(np.argsort(same_value(self.grid.C), kind="stable"))  # sorted once, not in every draw
         log_c, log_n, budget, size = np.log(grid.C), np.log(grid.N), same_value(grid.C), same_value(grid.N)
         inside = np.array([not e for e in _edges(grid, np.arange(len(grid.N)))])
         slopes = np.full(draws, np.nan)
@@ -166,9 +167,13 @@ def frontier(
 
 def pareto(budget: Index, loss: Array) -> Index:
     """Indices of the strict running minimum of loss over ascending budget labels, one a budget at most."""
-    order = np.lexsort((loss, budget))
-    best_before = np.minimum.accumulate(np.concatenate([[np.inf], loss[order][:-1]]))
-    return np.asarray(order[loss[order] < best_before])
+    order = np.argsort(budget, kind="stable")
+    y, new = loss[order], np.diff(budget[order], prepend=budget[order[:1]] - 1) > 0
+    group = np.cumsum(new) - 1
+    lowest = np.minimum.reduceat(y, np.flatnonzero(new))
+    at = np.flatnonzero(y == lowest[group])
+    at = at[np.diff(group[at], prepend=-1) > 0]  # the first of equals
+    return np.asarray(order[at[lowest < np.minimum.accumulate(np.concatenate([[np.inf], lowest[:-1]]))]])
 
 
 def slope(log_x: Array, log_y: Array) -> float:
@@ -200,17 +205,18 @@ def picker(method: str, bins_per_decade: int = 4) -> Callable[[Array, Index, Arr
 
 def _hull(log_c: Array, budget: Index, loss: Array) -> Index:
     """Lower convex hull of the Pareto points (Andrew's monotone chain)."""
+    points = pareto(budget, loss)
+    x, y = log_c[points].tolist(), np.log(loss[points]).tolist()
     hull: list[int] = []
-    y = np.log(loss)
-    for i in pareto(budget, loss):
+    for i in range(len(points)):
         while len(hull) > 1:
             p, q = hull[-2], hull[-1]
-            turn = (log_c[q] - log_c[p]) * (y[i] - y[p]) - (y[q] - y[p]) * (log_c[i] - log_c[p])
+            turn = (x[q] - x[p]) * (y[i] - y[p]) - (y[q] - y[p]) * (x[i] - x[p])
             if turn > 0:
                 break
             hull.pop()
-        hull.append(int(i))
-    return np.array(hull, dtype=np.int64)
+        hull.append(i)
+    return points[hull]
 
 
 def _edges(grid: Cells, chosen: Index) -> tuple[str, ...]:

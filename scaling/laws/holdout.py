@@ -187,5 +187,6 @@ def hitchhiker_are(
 
 
 def _nearest(at: Array, train: Index, test: Index) -> Index:
-    distance = ((at[:, test, None] - at[:, None, train]) ** 2).sum(axis=0)
-    return np.asarray(train[np.argmin(distance, axis=1)])
+    x, y = at[:, train]
+    near = [np.argmin((x - at[0, i]) ** 2 + (y - at[1, i]) ** 2) for i in test]  # a row at a time stays in the cache
+    return train[np.array(near)]

@@ -25,9 +25,14 @@ Interval = tuple[float, float]
 def smooth_enough(problem: Problem, residuals: Array) -> Problem:
     """The same problem with any kink rounded to a twentieth of the noise: too little to move an interval, enough for
     Newton to walk along a profile."""
+    return widened(problem, residuals, 0.05) if problem.objective.exact else problem
+
+
+def widened(problem: Problem, residuals: Array, share: float) -> Problem:
+    """The same problem, smooth over at least this share of the noise's robust sd."""
     o = problem.objective
     sd = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
-    return replace(problem, objective=replace(o, delta=max(o.delta, 0.05 * sd, 1e-9))) if o.exact else problem
+    return replace(problem, objective=replace(o, delta=max(o.delta, share * sd, 1e-9)))
 
 
 def deviance_scale(problem: Problem, residuals: Array, p: int) -> float:

@@ -135,14 +135,13 @@ def _limits(N: Array, D: Array, loss: Array) -> list[str]:
     """How much the other variable still held the loss back where a single-variable law was read."""
     notes = []
     for x, other, law, way in ((N, D, "L(N)", "tokens"), (D, N, "L(D)", "parameters")):
-        label, falls = same_value(x), []
-        for group in range(label.max() + 1):
-            rows = np.flatnonzero(label == group)
-            rows = rows[np.argsort(other[rows])][-2:]
-            if len(rows) == 2:
-                step = np.log2(other[rows[1]] / other[rows[0]])
-                falls.append(1 - (loss[rows[1]] / loss[rows[0]]) ** (1 / step))
-        if falls:
+        label = same_value(x)
+        order = np.lexsort((other, label))
+        last = np.flatnonzero(np.diff(label[order], append=-1))
+        last = last[(last > 0) & (label[order[last - 1]] == label[order[last]])]  # of labels with two runs
+        if len(last):
+            below, above = order[last - 1], order[last]
+            falls = 1 - (loss[above] / loss[below]) ** (1 / np.log2(other[above] / other[below]))
             notes.append(
                 f"{law} assumes {way} without limit: there the loss still fell {np.mean(falls):.1%} per doubling"
             )

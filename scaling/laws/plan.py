@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from scaling.laws import allocation
 from scaling.laws.cells import same_value
@@ -40,9 +40,7 @@ class Cost:
         """From runs: parameters, tokens, training FLOPs, each (n,); the median of each size."""
         n, d, c = columns(1, N=N, D=D, C=C)
         label = same_value(n)
-        groups = [np.flatnonzero(label == i) for i in range(label.max() + 1)]
-        sizes, per_token = (np.array([np.median(v[rows]) for rows in groups]) for v in (n, c / d))
-        return cls(sizes, per_token, inference_tokens)
+        return cls(_medians(n, label), _medians(c / d, label), inference_tokens)
 
     def per_token(self, N: ArrayLike) -> Array:
         """FLOPs per token of training at N parameters."""
@@ -53,6 +51,13 @@ class Cost:
     def tokens(self, N: ArrayLike, C: ArrayLike) -> Array:
         """Training tokens that a budget of C FLOPs leaves a model of N parameters; zero or less where it has none."""
         return np.asarray(np.asarray(C, dtype=float) / self.per_token(N) - self.inference_tokens / 3)
+
+
+def _medians(values: Array, label: NDArray[np.int64]) -> Array:
+    """The median of every label's values, labels being 0, 1, …"""
+    count = np.bincount(label)
+    ordered, first = values[np.lexsort((values, label))], np.cumsum(count) - count
+    return (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
 
 
 @dataclass(frozen=True)
@@ -176,5 +181,5 @@ def _log_loss(fit: LawFit, theta: Array, N: Array, D: Array, U: float | None) ->
     trained = D > 0
     d = np.where(trained, D, 1.0).ravel()
     u = np.minimum(U, d) if U is not None and fit.law.uses_U else None
-    f = fit.law.on(N.ravel(), d, u).evaluate(theta)[0].reshape(len(theta), *N.shape)
+    f = fit.law.on(N.ravel(), d, u).value(theta).reshape(len(theta), *N.shape)
     return np.where(trained, f, np.inf)

@@ -112,11 +112,12 @@ class Projection:
         return out, best
 
 
-def starts(surface: Surface, log_loss: Array, weights: Array, fixed: dict[str, float], tied: bool) -> Array:
-    """Starts (S, p) from the data's own scales: every exponent pair of a grid with its least-squares coefficients,
+def starts(
+    surface: Surface, log_loss: Array, weights: Array, fixed: dict[str, float], tied: bool, exponents: int
+) -> Array:
+    """Starts (S, p) from the data's own scales: so many values of each exponent, with their least-squares coefficients,
     and again with E at half and at nine tenths of the smallest loss, so that basins with another E are visited."""
-    points = 6 if surface.n <= 2000 else 4  # many points make a smooth objective: fewer starts see all its basins
-    theta, _ = Projection(surface, log_loss).solve(exponent_grid(surface, points, fixed, tied), weights)
+    theta, _ = Projection(surface, log_loss).solve(exponent_grid(surface, exponents, fixed, tied), weights)
     law = surface.law
     if "E" in law.params and "E" not in fixed and not law.uses_U:
         extra = []

@@ -92,7 +92,7 @@ class Exponents:
 def regress(x: ArrayLike, y: ArrayLike, *, std: ArrayLike | None = None, names: str = "x y") -> Regression:
     """Power law through (x, y), both in their own units.
 
-    Without `std`: ordinary least squares, `scipy.stats.linregress`. With `std`, the standard deviation of
+    Without `std`: ordinary least squares. With `std`, the standard deviation of
     log y: each point weighs 1 / std^2, and errors are those that std implies, widened by sqrt(chi2) where the
     points scatter more than that (Birge). A square `std` is the covariance of log y between points, for
     points that share runs: same weights, errors by the sandwich. Raises LawError with fewer than two distinct
@@ -125,16 +125,16 @@ def exponents(C: ArrayLike, N: ArrayLike, D: ArrayLike, *, std: ArrayLike | None
 
 
 def _ordinary(log_x: Array, log_y: Array, x_name: str, y_name: str) -> Regression:
-    from scipy.stats import linregress  # slow to import
-
-    line = linregress(log_x, log_y)
-    slope, intercept, n = float(line.slope), float(line.intercept), len(log_x)
+    n, centre = len(log_x), float(log_x.mean())
+    spread = float(np.sum((log_x - centre) ** 2))
+    slope = float((log_x - centre) @ log_y) / spread
+    intercept = float(log_y.mean()) - slope * centre
     residual = log_y - intercept - slope * log_x
-    if n == 2:  # linregress says 0 here
+    if n == 2:
         covariance, sd = ((np.inf, np.nan), (np.nan, np.inf)), float("nan")
-    else:  # linregress says nan where y does not vary
-        sd, centre = _sd(residual), float(log_x.mean())
-        ss = sd**2 / float(np.sum((log_x - centre) ** 2))
+    else:
+        sd = _sd(residual)
+        ss = sd**2 / spread
         covariance = ((ss, -ss * centre), (-ss * centre, sd**2 / n + ss * centre**2))
     return Regression(x_name, y_name, slope, intercept, covariance, _r2(log_y, residual), sd, n, False)
 

@@ -7,7 +7,7 @@ asymmetric absolute loss, and u is the dual variable that certifies an exact del
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,17 @@ class Objective:
         pred = np.exp(np.minimum(f, 50.0))
         return pred - np.exp(log_loss), pred
 
+    def slope(self, r: Array) -> Array:
+        """rho'(r), the dual variable u."""
+        return np.clip(r / self.delta, -self.lo, self.hi) if self.delta else np.where(r > 0, self.hi, -self.lo)
+
+    def curve(self, r: Array) -> Array:
+        """rho''(r), for delta above zero."""
+        return ((r <= self.hi * self.delta) & (r >= -self.lo * self.delta)) / self.delta
+
     def total(self, r: Array, w: Array) -> Array:
         """The published sum over points: (B, n) -> (B,)."""
-        u = np.clip(r / self.delta, -self.lo, self.hi) if self.delta else np.where(r > 0, self.hi, -self.lo)
+        u = self.slope(r)
         return self.scale * np.sum(w * (u * r - 0.5 * self.delta * u * u), axis=-1)
 
 
@@ -88,6 +96,10 @@ class Problem:
     def floor(self) -> float:
         """The smallest smoothing used for a kinked objective, in units of the residual."""
         return self.objective.delta if not self.objective.exact else 1e-8
+
+    def at(self, rows: NDArray[np.int64]) -> Problem:
+        """The same on some of the points."""
+        return replace(self, surface=self.surface.at(rows), log_loss=self.log_loss[rows])
 
     def assess(self, theta: Array, w: Array, delta: Array, held: Array, T: Array) -> tuple[Array, Array, Array, Array]:
         """Mean objective (B,), gradient (B, q), Hessian (B, q, q) along T, and the gradient's natural size (B,).
@@ -127,7 +139,7 @@ class Problem:
         n, B = self.surface.n, len(start)
         w = np.broadcast_to(np.ones(n) if weights is None else weights, (B, n))
         total = w.sum(axis=1)
-        size = max(8, 2**15 // n)
+        size = max(1, 2**15 // n)
         parts = []
         for i in range(0, B, size):
             k = slice(i, i + size)
@@ -147,7 +159,7 @@ class Problem:
         live, theta, radius = np.arange(B), start.copy(), np.full(B, 1.0)
         delta = np.full(B, self.floor)
         if smoothed:
-            r, _ = self.objective.residual(self.surface.evaluate(theta)[0], self.log_loss)
+            r, _ = self.objective.residual(self.surface.value(theta), self.log_loss)
             first = np.median(np.abs(r), axis=1) if delta0 is None else np.full(B, delta0)
             delta = np.maximum(first, self.floor)
         full = w
@@ -192,7 +204,7 @@ class Problem:
             g, H = np.where(a, g1, g), np.where(a[:, :, None], H1, H)
             value, size = np.where(accept, v, value), np.where(accept, s1, size)
         # always the objective asked for, also where a member stopped at a larger smoothing
-        r, _ = self.objective.residual(self.surface.evaluate(out.theta)[0], self.log_loss)
+        r, _ = self.objective.residual(self.surface.value(out.theta), self.log_loss)
         out.value = self.objective.total(r, full)
         return out
 
@@ -200,7 +212,7 @@ class Problem:
 def _trust_step(H: Array, g: Array, radius: Array) -> tuple[Array, Array]:
     """Step (B, q) inside the radius and the gain its quadratic model predicts (B,): Newton's where the Hessian is
     positive definite and the step short enough, else the trust-region step on |eigenvalues|."""
-    step, positive = _solve_ldl(H, -g)
+    step, positive = solve(H, -g)
     with np.errstate(invalid="ignore", over="ignore"):
         newton = positive & (np.sum(step * step, axis=1) <= radius * radius)
         gain = -0.5 * np.sum(g * step, axis=1)
@@ -210,7 +222,7 @@ def _trust_step(H: Array, g: Array, radius: Array) -> tuple[Array, Array]:
     return step, gain
 
 
-def _solve_ldl(H: Array, b: Array) -> tuple[Array, NDArray[np.bool_]]:
+def solve(H: Array, b: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Solutions x (B, q) of H x = b and whether every pivot is positive. A loop over q x q entries, each an
     operation on all B members: several times faster than one LAPACK call a member."""
     q = H.shape[1]
@@ -262,6 +274,10 @@ class Solution:
     gradient: Array
     curvature: Array
     delta: Array
+
+    def at(self, members: NDArray[np.int64]) -> Solution:
+        """These members, in this order."""
+        return Solution(*(getattr(self, k)[members] for k in Solution.__annotations__))
 
     def joined(self, other: Solution) -> Solution:
         return Solution(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in Solution.__annotations__))

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.interpolate  # noqa: F401: once here, not in every fork
+import scipy.special  # noqa: F401
 
+from scaling.cores import side_by_side
 from scaling.laws import CriticalBatch, Envelope, Frontier, FrontierRegression, GridBias, HoldOut, Isoflop, Kaplan
 from scaling.report import methods, parametric
 from scaling.report.batch import critical_batch_of
@@ -80,28 +86,32 @@ def analyse(
     views, rows, found_envelope = [], [], []
     read = selection.table.read_curves
     curves = read(list(selection.used["run"])) if read is not None else None
-    for counting in selection.table.countings:
-        say(f"frontier and training curves: {counting.label}")
-        front, line, estimates = methods.from_frontier(selection, counting, bootstrap, seed)
+    say("laws, hold-out, frontier and training curves")
+    countings = selection.table.countings
+    held_out, laws, fronts, lowers = _side_by_side(
+        [partial(parametric.held_out, selection, min(bootstrap, HOLD_OUT_DRAWS), seed)],
+        [partial(parametric.fit, selection, *plan, bootstrap, seed) for plan in parametric.plans(selection)],
+        [partial(methods.from_frontier, selection, counting, bootstrap, seed) for counting in countings],
+        [partial(methods.from_curves, selection, curves, counting, bootstrap, seed) for counting in countings],
+    )
+    for counting, (front, line, estimates), (lower, estimate) in zip(countings, fronts, lowers, strict=True):
         views.append(FrontierView(counting, front, line))
-        lower, estimate = methods.from_curves(selection, curves, counting, bootstrap, seed)
         found_envelope.append(lower)
         rows += [*estimates, estimate]
-    say("parametric laws")
-    fits = parametric.fit_all(selection, bootstrap, seed)
+    fits = tuple(laws)
     noise = parametric.noise_of(selection, fits)
-    say("isoFLOP slices, hold-out and the grid")
-    slices = []
-    for counting in selection.table.countings:
-        for method in SLICE_METHODS:
-            sd = noise.sd if noise is not None else None
-            found, estimate = methods.from_slices(selection, counting, method, sd, bootstrap, seed)
-            rows.append(estimate)
-            if counting == selection.primary and found is not None:
-                slices.append(found)
-    grid, no_grid = parametric.bias_of_grid(selection, noise)
-    held, no_hold_out = parametric.held_out(selection, min(bootstrap, HOLD_OUT_DRAWS), seed)
-    theirs, kaplan_counting, no_kaplan = parametric.kaplan_set(selection)
+    say("isoFLOP slices and the grid")
+    sd, ways = noise.sd if noise is not None else None, [*product(countings, SLICE_METHODS)]
+    sliced, ((grid, no_grid),), ((theirs, kaplan_counting, no_kaplan),) = _side_by_side(
+        [partial(methods.from_slices, selection, *way, sd, bootstrap, seed) for way in ways],
+        [partial(parametric.bias_of_grid, selection, noise)],
+        [partial(parametric.kaplan_set, selection)],
+    )
+    rows += [estimate for _, estimate in sliced]
+    slices = [
+        found for (counting, _), (found, _) in zip(ways, sliced, strict=True) if found and counting == countings[0]
+    ]
+    ((held, no_hold_out),) = held_out
     batch, no_batch = critical_batch_of(selection)
     missing = {"grid_bias": no_grid, "hold_out": no_hold_out, "kaplan": no_kaplan, "critical_batch": no_batch}
     said = Analysis(
@@ -123,6 +133,12 @@ def analyse(
     )
     say("the plan")
     return replace(said, plan=make_plan(selection, fits, views[0].frontier, said.answer, ask))
+
+
+def _side_by_side(*groups: list[partial[Any]]) -> list[list[Any]]:
+    """The values of every group of calls; all are spread over the cores."""
+    values = iter(side_by_side(lambda call: call(), chain(*groups)))
+    return [[next(values) for _ in group] for group in groups]
 
 
 def _entropy_rate(selection: Selection) -> float | None:

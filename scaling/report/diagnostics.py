@@ -10,6 +10,7 @@ from scaling.report.axes import log_axis, power
 from scaling.report.methods import columns, is_isoflop_design
 from scaling.report.style import ACCENT, INK, MUTED, TRUTH, VECTORS, VIOLET, colormap, colours, count, flops
 
+INTERVALS = 400  # more of them hide each other
 HUES = {"frontier": INK, "envelope": TRUTH, "isoflop": VIOLET, "law": ACCENT}
 
 
@@ -134,9 +135,11 @@ def hold_out(analysis: Analysis) -> Figure | None:
     for colour, one in zip((ACCENT, TRUTH, VIOLET), analysis.hold_outs, strict=False):
         if len(one.low):
             ends = 100 * (np.array([one.low, one.high]) / one.loss - 1)
-            axes.vlines(one.scale_up, *ends, color=colour, lw=0.8, alpha=0.4)
+            some = slice(None, None, -(-len(one.loss) // INTERVALS))
+            axes.vlines(one.scale_up[some], *ends[:, some], color=colour, lw=0.8, alpha=0.4)
         label = f"{one.fitted} runs below {flops(one.below)} FLOPs: {100 * one.are:.2g} % off on average"
-        axes.scatter(one.scale_up, 100 * one.error, s=14, color=colour, label=label, lw=0)
+        many = len(one.error) > VECTORS
+        axes.scatter(one.scale_up, 100 * one.error, s=14, color=colour, label=label, lw=0, rasterized=many)
     axes.axhline(0, color=INK, lw=0.8)
     log_axis(axes, "x", 1.0, max(float(one.scale_up.max()) for one in analysis.hold_outs), lambda value: f"{value:g} x")
     axes.set(xlabel="compute, times the largest that was fitted", ylabel="predicted loss above the one seen, %")

@@ -25,21 +25,19 @@ DRAWN_CURVES = 200  # more curves than this hide each other
 MANY = 40  # points from which markers shrink
 
 
-def write(analysis: Analysis, out: Path) -> dict[str, Path]:
-    """Every figure that there is something to draw for, as .png and .svg; the path of the .svg by name."""
+def write(analysis: Analysis, name: str, out: Path) -> None:
+    """One of FIGURES as .png and .svg, where there is something to draw for it."""
     mpl.use("Agg")
-    drawn = {}
     with mpl.rc_context(RC):
-        for name, draw in FIGURES.items():
-            figure = draw(analysis)
-            if figure is None:  # nor from an earlier report
-                for kind in ("png", "svg"):
-                    (out / f"{name}.{kind}").unlink(missing_ok=True)
-            else:
-                figure.savefig(out / f"{name}.png")
-                figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-                drawn[name] = out / f"{name}.svg"
-    return drawn
+        figure = FIGURES[name](analysis)
+        if figure is None:  # nor from an earlier report
+            for kind in ("png", "svg"):
+                (out / f"{name}.{kind}").unlink(missing_ok=True)
+            return
+        figure.savefig(out / f"{name}.png")
+        with mpl.rc_context({"figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # laid out once is enough
+        figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 
 def loss_vs_compute(analysis: Analysis) -> Figure:
@@ -83,7 +81,8 @@ def _by_size(axes: Axes, analysis: Analysis, C: pd.Series, N: pd.Series, sizes: 
         name = f"{of['model'].iloc[0]}: " if "model" in of and of["model"].nunique() == 1 else ""
         mean = of.assign(C=C[of.index]).groupby("tokens")[["C", "loss"]].mean()
         axes.plot(mean["C"], mean["loss"], color=colour, alpha=0.85)
-        axes.scatter(C[of.index], of["loss"], color=colour, s=16, zorder=3, label=f"{name}{count(size)} parameters")
+        look: dict[str, Any] = {"label": f"{name}{count(size)} parameters", "rasterized": len(runs) > VECTORS}
+        axes.scatter(C[of.index], of["loss"], color=colour, s=16, zorder=3, **look)
         if curves is not None:
             for _, curve in curves[curves["run"].isin(of["run"])].groupby("run"):
                 warm = curve[curve["phase"] != "warmup"]

@@ -44,7 +44,7 @@ class Fit:
         nothing = (float("-inf"), float("inf"))
         return {name: (low, high) if low < float("inf") else nothing for name, (low, high) in found.items()}
 
-    @property
+    @cached_property
     def residual_sd(self) -> float:
         """Sd of log loss about the law, by the median so that outliers do not hide it; inf where there is no fit."""
         if self.found is None or len(self.found.fitted) <= self.found.free:
@@ -62,16 +62,17 @@ class Noise:
     source: str
 
 
-def fit_all(selection: Selection, draws: int, seed: int) -> tuple[Fit, ...]:
-    """Chinchilla's law under every objective for the primary count of N, under huber for the others; Kaplan's for
-    all; with repetition that of Muennighoff et al. The first is the one that figures and answers use."""
+def plans(selection: Selection) -> list[tuple[Counting, str, str]]:
+    """Count of N, law and objective of every fit: Chinchilla's law under every objective for the primary count of N,
+    under huber for the others; Kaplan's for all; with repetition that of Muennighoff et al. The first is the one that
+    figures and answers use."""
     counts = _counts_of_n(selection)
-    plans = [(counts[0], "chinchilla", objective) for objective in OBJECTIVES]
+    found = [(counts[0], "chinchilla", objective) for objective in OBJECTIVES]
     if repeated(selection):
-        plans.insert(0, (counts[0], "data_constrained", "huber"))
-    plans += [(counting, "chinchilla", "huber") for counting in counts[1:]]
-    plans += [(counting, "kaplan", "mse_log") for counting in counts]
-    return tuple(_fit(selection, *plan, draws, seed) for plan in plans)
+        found.insert(0, (counts[0], "data_constrained", "huber"))
+    found += [(counting, "chinchilla", "huber") for counting in counts[1:]]
+    found += [(counting, "kaplan", "mse_log") for counting in counts]
+    return found
 
 
 def repeated(selection: Selection) -> bool:
@@ -86,13 +87,15 @@ def _counts_of_n(selection: Selection) -> list[Counting]:
     return [Counting(n, name, "kND", n, None) for n, name in label.items()]
 
 
-def _fit(selection: Selection, counting: Counting, law: str, objective: str, draws: int, seed: int) -> Fit:
+def fit(selection: Selection, counting: Counting, law: str, objective: str, draws: int, seed: int) -> Fit:
+    """One of them, with what tells whether it is identified."""
     N, D, _, loss = columns(selection, counting)
     U = selection.used["tokens_unique"].astype(float).fillna(D) if repeated(selection) else None
     try:
         found = fit_law(N, D, loss, law=law, objective=objective, U=U, bootstrap=draws, seed=seed)
     except LawError as error:
         return Fit(counting, law, objective, None, str(error))
+    _ = found.identified  # kept with the fit, wherever that is made
     return Fit(counting, law, objective, found)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from scaling.cores import side_by_side
 from scaling.report.config import AnalyzeConfig, typed_analyze
 
 if TYPE_CHECKING:
@@ -31,13 +33,16 @@ def analyze(cfg: DictConfig) -> None:
     table = read_source(config)
     selections = select(table, where=config.where, group_by=config.group_by)
     from rich.console import Console
+    from rich.live import Live
 
     written = []
     for selection in selections:
         out = config.report_dir / _plain(selection.label) if selection.label else config.report_dir
-        with Console(stderr=True).status("") as status:  # nothing where there is no terminal
-            analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, ask=ask, say=status.update)
-            status.update("figures and tables")
+        # nothing where there is no terminal, and no thread: the work is spread over forks of this process
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as status:
+            say = partial(status.update, refresh=True)
+            analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, ask=ask, say=say)
+            say("figures and tables")
             page = write_report(analysis, config.name, out)
         print(answer(analysis, config.name))
         if analysis.plan is not None and analysis.plan.budget is not None:
@@ -75,9 +80,14 @@ def write_report(analysis: Analysis, name: str, out: Path) -> Path:
     from scaling.report.page import render
 
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    tables.write(analysis, out)
-    figures.write(analysis, out / "figures")
-    return render.write(analysis, name, out)
+    files: list[partial[Any]] = [partial(render.write, analysis, name, out), partial(tables.write, analysis, out)]
+    files += [partial(figures.write, analysis, figure, out / "figures") for figure in figures.FIGURES]
+    side_by_side(_call, files)
+    return out / "report.html"
+
+
+def _call(write: partial[Any]) -> None:
+    write()
 
 
 def _plain(label: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scaling import records
 from scaling.config import ConfigError
+from scaling.cores import side_by_side
 from scaling.sources.table import CURVE_COLUMNS, Counting, RunTable
 
 TOTAL, NON_EMBEDDING, WITH_HEAD = "total", "non-embedding", "non-embedding + head"
@@ -22,6 +23,7 @@ COUNTINGS = (
     Counting("non_embedding_6nd", NON_EMBEDDING, SIX, "n_non_embedding", None),
 )
 CURVE = "curve.csv"
+TOGETHER = 1000  # records read by one core
 LEFT_OUT = {"versions", "overrides", "schema", "url"}
 COLUMNS = [
     *("run", "reason", "loss", "n_with_head"),
@@ -31,7 +33,9 @@ COLUMNS = [
 
 def read_local(runs_dir: Path) -> RunTable:
     """Every record below a study's directory. Raises ConfigError where there is none."""
-    rows = [_row(run_dir) for run_dir in records.run_dirs(runs_dir)]
+    dirs = list(records.run_dirs(runs_dir))
+    parts = [dirs[start : start + TOGETHER] for start in range(0, len(dirs), TOGETHER)]
+    rows = [row for part in side_by_side(_rows, parts) for row in part]
     if not rows:
         raise ConfigError(_nothing(runs_dir))
     runs = pd.DataFrame(rows, columns=COLUMNS)
@@ -41,6 +45,10 @@ def read_local(runs_dir: Path) -> RunTable:
 
     links = {row["run"]: row["url"] for row in rows if row.get("url")}
     return RunTable(str(runs_dir), runs, COUNTINGS, read_curves=read_curves, links=links)
+
+
+def _rows(run_dirs: Sequence[Path]) -> list[dict[str, Any]]:
+    return [_row(run_dir) for run_dir in run_dirs]
 
 
 def _row(run_dir: Path) -> dict[str, Any]:
