@@ -18,11 +18,9 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=
 def library() -> ctypes.CDLL | None:
     """None where they cannot be compiled; `why_not` says why."""
     try:
-        kernels = ctypes.CDLL(str(_built()))
+        return ctypes.CDLL(str(_built()))
     except (OSError, subprocess.SubprocessError):
         return None
-    kernels.keep_freed_memory()
-    return kernels
 
 
 def why_not() -> str:

@@ -19,7 +19,7 @@ from scaling.laws.solver import Problem, Solution, solve
 
 MANY = 500  # points above which one step from the optimum is tried instead of a refit
 CHECKED = 24  # resamples that are refitted in full beside it
-FEW, WORK = 120, 1_200_000  # refits at least, and points in all of them, where one step is not enough
+FEW, WORK = 60, 600_000  # refits at least, and points in all of them, where one step is not enough
 CLOSE = 0.2  # of a parameter's spread: that far may the two differ, in root mean square
 KERNEL = 0.3  # of the noise's sd: half width of the window in which a kink's curvature is counted
 STEP = 1e-5  # of theta, in differences of the gradient
@@ -38,7 +38,7 @@ def _drawn(count: int, draws: int, seed: int) -> Array:
 def refit(problem: Problem, best: Array, weights: Array, counts: Array, groups: NDArray[np.int64]) -> Array:
     """theta (R, p), one fit per row of counts (R, units), each unit with all its points (groups (n,)). Of more than
     MANY points CHECKED rows are fitted in full, and the rest by one step where that gave the same answer for these;
-    where it did not, as many rows as WORK allows are fitted, but FEW at least (a standard error to 6 %)."""
+    where it did not, as many rows as WORK allows are fitted, but FEW at least (a standard error to 9 %)."""
     if problem.surface.n <= MANY:
         return in_full(problem, best, weights, counts[:, groups])
     r = problem.objective.residual(problem.surface.value(best[None]), problem.log_loss)[0][0]

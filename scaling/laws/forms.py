@@ -83,7 +83,7 @@ class Surface:
             rows = [np.broadcast_to(np.asarray(term[name], float), (self.n,)) for name in term if name]
             self.G.append(np.array(rows))  # (own parameters, n)
             self.columns.append(cols)
-            self.const.append(np.broadcast_to(np.asarray(term.get("", 0.0), float), (self.n,)))
+            self.const.append(term.get("", 0.0))
         self._pairs = [np.einsum("in,jn->nij", g, g).reshape(self.n, -1) for g in self.G]
 
     def at(self, rows: NDArray[np.int64]) -> Surface:
@@ -106,24 +106,39 @@ class Surface:
 
     def _terms(self, theta: Array) -> tuple[Array, list[Array]]:
         """log of the sum of the terms (B, n), and each one's share of it."""
-        t = [theta[:, c] @ g + k for g, c, k in zip(self.G, self.columns, self.const, strict=True)]
-        top = t[0] if len(t) == 1 else np.maximum(t[0], t[1])
-        for other in t[2:]:
-            np.maximum(top, other, out=top)
-        share = [np.exp(v - top) for v in t]
-        total = np.sum(share, axis=0) if len(share) > 1 else share[0]
-        h = top + np.log(total)
+        share = [theta[:, c] @ g for g, c in zip(self.G, self.columns, strict=True)]
+        for s, k in zip(share, self.const, strict=True):
+            if np.ndim(k):
+                s += k
+        top = share[0].copy()
+        for s in share[1:]:
+            np.maximum(top, s, out=top)
+        for s in share:  # in place: at ten thousand points each pass over memory counts
+            s -= top
+            np.exp(s, out=s)
+        total = share[0].copy()
+        for s in share[1:]:
+            total += s
+        top += np.log(total)
+        np.reciprocal(total, out=total)
         for s in share:
-            s /= total
-        return h, share
+            s *= total
+        return top, share
 
     def evaluate(self, theta: Array) -> tuple[Array, Array, list[Array]]:
         """theta (B, p) -> f = log L (B, n), its gradient J (B, p, n), and what `curvature` needs."""
         h, share = self._terms(theta)
-        J = np.zeros((len(theta), self.p, self.n))
+        J = np.empty((len(theta), self.p, self.n))
+        untouched = set(range(self.p))
         for s, g, cols in zip(share, self.G, self.columns, strict=True):
             for row, c in zip(g, cols, strict=True):
-                J[:, c] += s * row
+                if c in untouched:
+                    np.multiply(s, row, out=J[:, c])
+                    untouched.remove(c)
+                else:
+                    J[:, c] += s * row
+        for c in untouched:
+            J[:, c] = 0.0
         if self.outer is None:
             return h, J, share
         power = theta[:, self.outer, None]
@@ -132,10 +147,12 @@ class Surface:
         J[:, self.outer] += h
         return power * h, J, [*share, grad_h, power]
 
-    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
-        """sum_i w_i d2f_i (B, p, p), for weights w (B, n)."""
+    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array, c: Array | None = None) -> Array:
+        """sum_i w_i d2f_i + c_i J_i J_i' (B, p, p), for weights w and c (B, n)."""
         H = np.zeros((len(theta), self.p, self.p))
         if self.outer is not None:
+            H += 0.0 if c is None else _outer(J, c)
+            c = None
             *aux, J, power = aux
             cross = np.einsum("bpn,bn->bp", J, w)
             H[:, self.outer] += cross
@@ -144,7 +161,12 @@ class Surface:
         for s, pairs, cols in zip(aux, self._pairs, self.columns, strict=True):
             k = len(cols)
             H[:, np.array(cols)[:, None], cols] += ((w * s) @ pairs).reshape(-1, k, k)
-        return H - (J * w[:, None]) @ J.transpose(0, 2, 1)
+        return H + _outer(J, -w if c is None else c - w)
+
+
+def _outer(J: Array, c: Array) -> Array:
+    """sum_i c_i J_i J_i' (B, p, p), for J (B, p, n) and c (B, n)."""
+    return (J * c[:, None]) @ J.transpose(0, 2, 1)
 
 
 class RepeatedData(Surface):
@@ -171,7 +193,7 @@ class RepeatedData(Surface):
         f, J = repeated(self.law, theta, self.x, self.y, self.u)
         return f, J, []
 
-    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array) -> Array:
+    def curvature(self, theta: Array, J: Array, aux: list[Array], w: Array, c: Array | None = None) -> Array:
         # The repetition terms have long second derivatives; differences of the exact gradient are as good here.
         H, h = np.empty((len(theta), self.p, self.p)), 1e-6
         here = np.einsum("bpn,bn->bp", J, w)
@@ -179,7 +201,8 @@ class RepeatedData(Surface):
             moved = theta.copy()
             moved[:, j] += h
             H[:, j] = (np.einsum("bpn,bn->bp", self.evaluate(moved)[1], w) - here) / h
-        return (H + H.transpose(0, 2, 1)) / 2
+        H = (H + H.transpose(0, 2, 1)) / 2
+        return H if c is None else H + _outer(J, c)
 
 
 def repeated(law: Law, theta: Array, x: Array, y: Array, u: Array) -> tuple[Array, Array]:

@@ -111,15 +111,20 @@ class Problem:
         f, J, aux = self.surface.evaluate(theta)
         r, m = o.residual(f, self.log_loss)
         d, reach = delta[:, None], held[:, None]
-        inside = (r <= o.hi * reach) & (r >= -o.lo * reach)
-        u = np.where(inside, r / d, np.where(r > 0, o.hi, -o.lo)) if o.smoothed else r / d
+        u = r / d
+        if o.smoothed:
+            inside = (r <= o.hi * reach) & (r >= -o.lo * reach)
+            if np.array_equal(held, delta):
+                np.clip(u, -o.lo, o.hi, out=u)
+            else:
+                u = np.where(inside, u, np.where(r > 0, o.hi, -o.lo))
         value = np.einsum("bn,bn->b", w, u * (r - 0.5 * d * u))
         wu = w * u * m
         c = inside * (w * m * m / d) if o.smoothed else w * m * m / d
         if not o.log:
             c = c + wu  # d2 exp(f) = exp(f) (d2f + J J')
         g = np.matmul(J, wu[:, :, None])[:, :, 0]
-        H = (J * c[:, None]) @ J.transpose(0, 2, 1) + self.surface.curvature(theta, J, aux, wu)
+        H = self.surface.curvature(theta, J, aux, wu, c)
         size = np.einsum("bn,bn->b", w, np.abs(u) * m)
         return value, np.matmul(g[:, None], T)[:, 0], np.swapaxes(T, -1, -2) @ H @ T, size
 

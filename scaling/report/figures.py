@@ -34,9 +34,10 @@ def write(analysis: Analysis, name: str, out: Path) -> None:
             for kind in ("png", "svg"):
                 (out / f"{name}.{kind}").unlink(missing_ok=True)
             return
-        figure.savefig(out / f"{name}.png")
+        figure.draw_without_rendering()
         with mpl.rc_context({"figure.constrained_layout.use": False}):
             figure.set_layout_engine(None)  # laid out once is enough
+        figure.savefig(out / f"{name}.png")
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from scaling import memory
 from scaling.cores import side_by_side
 from scaling.report.config import AnalyzeConfig, typed_analyze
 
@@ -22,6 +23,7 @@ def analyze(cfg: DictConfig) -> None:
     from scaling.report import wandb_run
 
     wandb_run.check(config)
+    memory.keep_freed()
     from scaling.report.analysis import analyse  # pandas and scipy, once the settings are known to be good
     from scaling.report.plan import Ask
     from scaling.report.plan_text import plan_lines

@@ -25,7 +25,7 @@ import yaml
 from filelock import FileLock, Timeout
 from lightning import seed_everything
 
-from scaling import records
+from scaling import memory, records
 from scaling.config import ConfigError, TrainConfig
 from scaling.data.corpus import open_corpus
 from scaling.data.datamodule import TokenData
@@ -155,6 +155,7 @@ def follow(config: TrainConfig, place: Place) -> None:
 
 def _prepared(config: TrainConfig, place: Place) -> tuple[TokenStore, TokenData, LanguageModel]:
     """Tokens, their order and fresh weights: the same in every process that trains this run."""
+    memory.keep_freed()
     torch.set_num_threads(config.trainer.threads or 1)
     store = load_tokens(config.data, config.tokenizer, config.cache_dir)
     borders = curve.chunk_borders(config.steps, CHUNK, config.steps_before)
