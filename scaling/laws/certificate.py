@@ -118,17 +118,39 @@ def refine(problem: Problem, best: Array, weights: Array) -> Solution:
     r, m = o.residual(f, problem.log_loss)
     active = (r[0] < o.hi * delta * 1.001) & (r[0] > -o.lo * delta * 1.001)
     dual = np.where(active, r[0] / delta, np.where(r[0] > 0, o.hi, -o.lo))
-    k, q = int(active.sum()), T.shape[1]
-    if k > MOST_KINKS:
+    q = T.shape[1]
+    if active.sum() > MOST_KINKS:
         return start
-    for _ in range(6):
-        wu = (w * dual * m)[0] if np.ndim(m) else w * dual * m
+
+    def bend() -> tuple[Array, Array]:
+        """The Lagrangian's Hessian (q, q) and the residuals' gradients (n, q), along T."""
+        wu = np.broadcast_to(w * dual * m, r.shape)[0]
         H = problem.surface.curvature(theta[None], J, aux, wu[None])[0]
         if not o.log:
             H = H + (J[0] * wu) @ J[0].T
-        G = (J * np.asarray(m).reshape(1, 1, -1) if np.ndim(m) else J)[0].T @ T  # dr/dphi (n, q)
+        return T.T @ H @ T, (J[0] * m).T @ T
+
+    H, G = bend()
+    while active.sum() < q:  # where it bends down between the kinks, the optimum is at the next one
+        free = np.linalg.svd(G[active])[2][active.sum() :]
+        lam, V = np.linalg.eigh(free @ H @ free.T)
+        if lam[0] > 0:
+            break
+        along = G @ (V[:, 0] @ free)
+        fall = float(w * dual @ along)
+        along = along if fall <= 0 else -along  # downhill, past every kink that does not stop it
+        with np.errstate(divide="ignore", invalid="ignore"):
+            far = np.where(~active & (r[0] * along < 0), -r[0] / along, np.inf)
+        order = np.argsort(far)
+        stop = int(np.argmax(np.cumsum(((o.hi + o.lo) * w * np.abs(along))[order]) >= abs(fall)))
+        passed = order[:stop]
+        dual[passed] = np.where(r[0, passed] > 0, -o.lo, o.hi)
+        active[order[stop]] = True
+    k = int(active.sum())
+    for _ in range(6):
+        H, G = bend()
         system = np.zeros((q + k, q + k))
-        system[:q, :q] = T.T @ H @ T
+        system[:q, :q] = H
         system[:q, q:] = (G[active] * w[active, None]).T
         system[q:, :q] = G[active]
         rhs = np.concatenate([-(G[~active].T @ (w * dual)[~active]), -r[0, active]])
@@ -147,7 +169,7 @@ def refine(problem: Problem, best: Array, weights: Array) -> Solution:
     wu = w * dual * np.broadcast_to(m, r.shape)[0]
     # between the kinks the Lagrangian bends; across them the objective does, at the floor's smoothing
     walls = (G[active] * w[active, None]).T @ G[active] / problem.floor
-    curvature = np.linalg.eigvalsh(T.T @ H @ T + walls)[:1]
+    curvature = np.linalg.eigvalsh(H + walls)[:1]
     exact_data = np.abs(r).max() < 1e-12  # any multipliers do where every residual is zero
     gradient = 0.0 if exact_data else np.linalg.norm(J[0] @ wu @ T) / max(float(np.sum(np.abs(wu))), 1e-300)
     return replace(start, theta=theta[None], value=value, gradient=np.array([gradient]), curvature=curvature)

@@ -34,10 +34,9 @@ def write(analysis: Analysis, name: str, out: Path) -> None:
             for kind in ("png", "svg"):
                 (out / f"{name}.{kind}").unlink(missing_ok=True)
             return
-        figure.draw_without_rendering()
+        figure.savefig(out / f"{name}.png", pil_kwargs={"compress_level": 3})
         with mpl.rc_context({"figure.constrained_layout.use": False}):
             figure.set_layout_engine(None)  # laid out once is enough
-        figure.savefig(out / f"{name}.png")
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,12 +45,11 @@ def analyze(cfg: DictConfig) -> None:
         with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as status:
             say = partial(status.update, refresh=True)
             analysis = analyse(selection, bootstrap=config.bootstrap, seed=config.seed, ask=ask, say=say)
-            say("figures and tables")
-            page = write_report(analysis, config.name, out)
         print(answer(analysis, config.name))
         if analysis.plan is not None and analysis.plan.budget is not None:
             print("\n".join(plan_lines(analysis.plan, config)))
-        print(f"report: {page}")
+        sys.stdout.flush()  # what people came for, before the pictures are drawn
+        print(f"report: {write_report(analysis, config.name, out)}")
         written.append((analysis, out))
     from scaling.report import families
 

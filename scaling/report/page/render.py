@@ -51,6 +51,7 @@ def render(analysis: Analysis, name: str) -> str:
         "analysis": analysis,
         "primary": chosen.primary,
         "summary": summary(chosen),
+        "n_runs": len(chosen.used),
         "best": analysis.answer,
         "plan": analysis.plan,
         "panels": panels,

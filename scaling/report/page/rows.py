@@ -10,6 +10,7 @@ from scaling.report.estimate import Estimate
 from scaling.report.style import count, flops
 from scaling.report.tables import frontier_table, number
 
+LISTED = 1000  # runs in the page's table: more of them make it slow to open
 NAMED = 12  # runs that are named beside the reason for which they were left out
 
 Cell = str | tuple[str, float]
@@ -132,8 +133,10 @@ def frontier(analysis: Analysis) -> Table:
 
 
 def runs(analysis: Analysis) -> Table:
-    """Every run in use; the first column leads to W&B where the run is there."""
+    """The runs in use, the best LISTED of them; the first column leads to W&B where the run is there."""
     primary, used = analysis.selection.primary, analysis.selection.used
+    if len(used) > LISTED:
+        used = used.loc[used["loss"].nsmallest(LISTED).index]
     columns = (used["run"].astype(str), primary.N(used), used["tokens"], primary.C(used), used["loss"], used["lr"])
     rows: list[list[Cell]] = [
         [
