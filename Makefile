@@ -50,6 +50,9 @@ bench-gpu: setup  ## the sweep and a 124M model on one GPU: make bench-gpu DATA=
 bench-kernels: setup  ## what the C++ kernels save, size by size
 	$(BIN)/python benchmarks/kernels.py
 
+bench-report: setup  ## analyze.py over ten thousand records
+	$(BIN)/python benchmarks/report.py
+
 bench-laws: setup  ## speed of the fits beside the usual grid of L-BFGS-B starts
 	$(BIN)/python benchmarks/laws.py
 
@@ -71,4 +74,4 @@ clean:  ## caches of tools; never .venv, never outputs
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-chaos test-hub test-slurm test-ray lint bench bench-gpu bench-kernels bench-laws chaos figures sync clean
+.PHONY: help setup demo test test-all test-chaos test-hub test-slurm test-ray lint bench bench-gpu bench-kernels bench-laws bench-report chaos figures sync clean

@@ -7,6 +7,7 @@ from scaling.laws.errors import Array
 METHODS = ("local", "akima", "parabola")
 REACH = 2  # points of the local quadratic on either side of the lowest
 FINER = 25  # steps of the Akima grid per point
+WINDOW = 3  # points on either side of the lowest that a long Akima curve is drawn between
 
 
 def minimum(x: Array, y: Array, method: str) -> tuple[Array, Array]:
@@ -43,9 +44,18 @@ def _vertex(x: Array, y: Array) -> tuple[Array, Array]:
 def _akima(x: Array, y: Array) -> tuple[Array, Array]:
     from scipy.interpolate import Akima1DInterpolator
 
-    fine = np.interp(np.linspace(0, len(x) - 1, FINER * (len(x) - 1) + 1), np.arange(len(x)), x)
-    curve = Akima1DInterpolator(x, y, axis=1)(fine)
-    lowest = np.argmin(curve, axis=1)
-    inside = (lowest > 0) & (lowest < len(fine) - 1)
-    rows = np.arange(len(y))
-    return np.where(inside, fine[lowest], np.nan), np.where(inside, curve[rows, lowest], np.nan)
+    last = len(x) - 1
+    fine = np.interp(np.linspace(0, last, FINER * last + 1), np.arange(len(x)), x)
+    lowest, at, height = np.argmin(y, axis=1), np.full(len(y), np.nan), np.full(len(y), np.nan)
+    reach = WINDOW if last > 4 * WINDOW else last  # of a long curve only the part about its lowest point is needed
+    for i in np.unique(lowest if reach < last else [0]):
+        rows = np.flatnonzero(lowest == i) if reach < last else np.arange(len(y))
+        begin, end = max(i - reach, 0), min(i + reach, last)
+        near = slice(max(begin - 2, 0), end + 3)  # two points further make the curve what it is on the whole
+        part = slice(FINER * begin, FINER * end + 1)
+        curve = Akima1DInterpolator(x[near], y[rows, near], axis=1)(fine[part])
+        k = np.argmin(curve, axis=1)
+        inside = (k + part.start > 0) & (k + part.start < FINER * last)
+        at[rows] = np.where(inside, fine[part][k], np.nan)
+        height[rows] = np.where(inside, curve[np.arange(len(rows)), k], np.nan)
+    return at, height

@@ -27,6 +27,7 @@ HULL = "convex hull"
 ENVELOPE = "envelope of training curves"
 ISOFLOP = "isoFLOP, {}"
 EDGE_SHARE = 0.1  # a line through more edge points than this is a picture of the grid
+MANY, FEWER = 2000, 100  # runs from which the noise of slices is drawn fewer times: their spread to 7 %
 SLICE = 0.05  # runs whose C differ by less are one isoFLOP budget
 SLICE_SIZES, SLICES = 4, 3  # as few sizes in a budget, and budgets, make a study an isoFLOP design
 
@@ -104,7 +105,7 @@ def from_slices(
     """Approach 2: on the study's own isoFLOP budgets, or interpolated from its grid of sizes and tokens."""
     N, D, C, loss = columns(selection, counting)
     name = ISOFLOP.format(method)
-    draws = max(draws, 2)
+    draws = max(draws if len(N) <= MANY else min(draws, FEWER), 2)
     try:
         if is_isoflop_design(N, C):
             found = isoflop(N, C, loss, method, D=D, noise=noise, tolerance=SLICE, draws=draws, seed=seed)
