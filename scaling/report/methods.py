@@ -27,7 +27,8 @@ HULL = "convex hull"
 ENVELOPE = "envelope of training curves"
 ISOFLOP = "isoFLOP, {}"
 EDGE_SHARE = 0.1  # a line through more edge points than this is a picture of the grid
-MANY, FEWER = 2000, 100  # runs from which the noise of slices is drawn fewer times: their spread to 7 %
+MANY = 2000  # runs above which fewer resamples do: noise drawn 100 times knows a spread to 7 %
+FEWER_SLICES, FEWER_FRONTIERS = 100, 200
 SLICE = 0.05  # runs whose C differ by less are one isoFLOP budget
 SLICE_SIZES, SLICES = 4, 3  # as few sizes in a budget, and budgets, make a study an isoFLOP design
 
@@ -43,6 +44,7 @@ def from_frontier(
 ) -> tuple[Frontier, FrontierRegression | None, list[Estimate]]:
     """The Pareto frontier, its regression, and the rows of it and of its convex hull."""
     found = frontier(*columns(selection, counting))
+    draws = _of_many(len(selection.used), draws, FEWER_FRONTIERS)
     try:
         line = found.regress()
     except LawError as error:
@@ -75,6 +77,10 @@ def _hull(selection: Selection, counting: Counting, draws: int, seed: int) -> Es
     return row.resampled(found.bootstrap(draws, seed=seed)) if draws else row
 
 
+def _of_many(runs: int, draws: int, fewer: int) -> int:
+    return draws if runs <= MANY else min(draws, fewer)
+
+
 def from_curves(
     selection: Selection, curves: pd.DataFrame | None, counting: Counting, draws: int, seed: int
 ) -> tuple[Envelope | None, Estimate]:
@@ -105,7 +111,7 @@ def from_slices(
     """Approach 2: on the study's own isoFLOP budgets, or interpolated from its grid of sizes and tokens."""
     N, D, C, loss = columns(selection, counting)
     name = ISOFLOP.format(method)
-    draws = max(draws if len(N) <= MANY else min(draws, FEWER), 2)
+    draws = max(_of_many(len(N), draws, FEWER_SLICES), 2)
     try:
         if is_isoflop_design(N, C):
             found = isoflop(N, C, loss, method, D=D, noise=noise, tolerance=SLICE, draws=draws, seed=seed)
