@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def write(study: Path, side: int, seeds: int) -> None:
             for seed in range(seeds):
                 loss = (1.7 + 400 / n**0.36 + 150 / d**0.24) * np.exp(0.01 * rng.standard_normal())
                 name = f"n{n}-{d}-s{seed}"
-                record = RunRecord(
+                fields: dict[str, Any] = {
                     **{"run_id": name, "study": study.name, "family": "tiny", "model": f"n{n}", "status": "finished"},
                     **{"n_total": n, "n_embedding": n // 4, "n_head": n // 8, "n_non_embedding": n - n // 4 - n // 8},
                     **{
@@ -41,9 +42,9 @@ def write(study: Path, side: int, seeds: int) -> None:
                     **{"flops_per_token": 6.0 * n, "flops": 6.0 * n * d, "loss_val": float(loss), "lr": 1e-3},
                     **{"schedule": "wsd", "eval": "slice", "eval_tokens": 65536, "precision": "fp32"},
                     **{"data": "text", "data_id": "d1", "tokenizer_id": "t1"},
-                )
+                }
                 (study / name).mkdir(parents=True)
-                record.write(study / name)
+                RunRecord(**fields).write(study / name)
 
 
 def timed(study: Path) -> tuple[float, float, str]:
