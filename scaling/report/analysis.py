@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.interpolate  # noqa: F401 - once here, not in every fork
+import scipy.interpolate
 import scipy.special  # noqa: F401
 
 from scaling.cores import side_by_side
