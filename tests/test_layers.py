@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"accounting", "limits", "config", "records", "analyze_config"}
+GROUND = {"accounting", "limits", "config", "records", "analyze_config", "cores", "memory"}
 # floor: lower may not import higher; parts of one floor may not import each other, but for what is listed
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
