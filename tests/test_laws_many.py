@@ -72,6 +72,12 @@ def test_where_one_step_is_not_enough_refits_are_made_in_full() -> None:
     assert CHECKED < FEW
 
 
+@pytest.mark.parametrize("law", ["chinchilla", "kaplan"])
+@pytest.mark.parametrize("draws", [1, 10, CHECKED, CHECKED + 1])
+def test_a_handful_of_resamples_is_as_many_as_were_asked_for(law: str, draws: int) -> None:
+    assert len(fit_law(*runs(), law=law, objective="mse_log", bootstrap=draws).draws) == draws
+
+
 @pytest.mark.parametrize("seeds", [1, 25])
 def test_absolute_values_of_many_runs_end_in_a_certified_vertex(seeds: int) -> None:
     found: LawFit = fit_law(*runs(seeds=seeds), objective="lad")

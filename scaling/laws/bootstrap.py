@@ -44,6 +44,8 @@ def refit(problem: Problem, best: Array, weights: Array, counts: Array, groups: 
     r = problem.objective.residual(problem.surface.value(best[None]), problem.log_loss)[0][0]
     problem = smooth_enough(problem, r)
     full = in_full(problem, best, weights, counts[:CHECKED, groups])
+    if len(counts) <= CHECKED:
+        return full
     step = one_step(problem, best, weights, counts, groups)
     off, spread = np.std(step[:CHECKED] - full, axis=0), np.std(full, axis=0)
     if np.isfinite(step).all() and (off <= CLOSE * spread).all():
